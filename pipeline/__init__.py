@@ -1,0 +1,1 @@
+"""Data production: places, acquisitions, pixels and class fractions, written into the cube."""

@@ -1,0 +1,185 @@
+"""One batch: locations read from a source, laid out as the arrays of the cube, written whole."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.class_fractions import class_fractions_of
+from pipeline.errors import SoftconError
+from pipeline.patch_store import BatchMarker, PatchStore
+from pipeline.patches import (
+    Label,
+    LocationPatches,
+    PatchSource,
+    ProductPatch,
+    check_patch,
+    valid_fraction,
+)
+from storage_schema.land_cover import NUM_CLASSES, UNKNOWN, LabelStatus
+from storage_schema.layout import NO_ORBIT, NO_TIME, NUM_SEASONS, Layout
+from storage_schema.products import PRODUCTS, ProductName
+from storage_schema.status import PatchStatus, StatusReason
+
+
+@dataclass(frozen=True, slots=True)
+class AssembledBatch:
+    """The arrays of one batch, with what happened on the way.
+
+    Args:
+        arrays: every array of the roles pixels, location and patch.
+        counts: notes of the locations, added up.
+        warnings: one sentence each.
+    """
+
+    arrays: dict[str, npt.NDArray[Any]]
+    counts: Counter[str]
+    warnings: list[str]
+
+
+def build_batch(
+    store: PatchStore, source: PatchSource, batch: int, lease_token: str
+) -> BatchMarker:
+    """Read a batch's locations and write them; what Dask runs.
+
+    Raises:
+        TransientError: the source is not reachable for now; the batch stays pending.
+        LeaseLostError, LimitReachedError: as `PatchStore.write_batch`.
+    """
+    start, stop = store.description.batch_range(batch)
+    locations = [read_safely(source, name) for name in store.location_ids[start:stop]]
+    assembled = assemble_batch(store.layout, locations)
+    return store.write_batch(
+        batch,
+        assembled.arrays,
+        lease_token=lease_token,
+        counts=assembled.counts,
+        warnings=assembled.warnings,
+    )
+
+
+def read_safely(source: PatchSource, location_id: str) -> LocationPatches:
+    """Read one location; whatever goes wrong with it stays its own trouble.
+
+    Errors of ours (a source out of reach, wrong input) concern more than one location and pass.
+    """
+    try:
+        return source.read_location(location_id)
+    except SoftconError:
+        raise
+    except Exception as error:  # noqa: BLE001 - one bad location must not spoil its batch
+        detail = f"location {location_id} could not be read: {type(error).__name__}: {error}"
+        failed = ProductPatch(PatchStatus.FAILED, StatusReason.UNREADABLE_FILE, detail=detail)
+        return LocationPatches.without_place(
+            location_id, dict.fromkeys(source.products, failed), warnings=(detail,)
+        )
+
+
+def assemble_batch(layout: Layout, locations: Sequence[LocationPatches]) -> AssembledBatch:
+    """Lay locations out as the arrays of one batch.
+
+    Args:
+        layout: of the cube.
+        locations: in the order of the cube, at most one batch of them.
+    """
+    arrays = {
+        name: _filled(layout, name, len(locations))
+        for name in layout.names("pixels", "location", "patch")
+    }
+    assembled = AssembledBatch(arrays, Counter(), [])
+    for index, location in enumerate(locations):
+        _lay_location(assembled, layout.description.products, index, location)
+    return assembled
+
+
+def _filled(layout: Layout, name: str, num_locations: int) -> npt.NDArray[Any]:
+    spec = layout.arrays[name]
+    fill, dtype = spec.fill_value, str(spec.data_type)
+    if dtype == "string":
+        return np.full((num_locations, *spec.shape[1:]), fill, dtype=object)
+    return np.full((num_locations, *spec.shape[1:]), float(fill) if fill == "NaN" else fill, dtype)
+
+
+def _lay_location(
+    batch: AssembledBatch,
+    products: Sequence[ProductName],
+    index: int,
+    location: LocationPatches,
+) -> None:
+    arrays = batch.arrays
+    for name in ("longitude", "latitude", "epsg", "x_origin", "y_origin", "georeference_error_m"):
+        arrays[name][index] = getattr(location, name)
+    arrays["split"][index] = location.split
+    batch.counts.update(location.notes)
+    batch.warnings.extend(location.warnings)
+    arrays["patch_status"][index] = PatchStatus.NO_ACQUISITION
+    arrays["status_reason"][index] = StatusReason.NOT_IN_SOURCE
+    arrays["label_status"][index] = LabelStatus.ABSENT_FROM_FILE
+    for season, patches in enumerate(location.seasons[:NUM_SEASONS]):
+        at = index, season
+        for position, name in enumerate(products):
+            patch = patches.products.get(name)
+            if patch is not None:
+                patch = check_patch(name, patch)
+                _lay_patch(batch, (*at, position), name, patch)
+                if patch.detail:
+                    batch.warnings.append(
+                        f"location {location.location_id}, season {season}, {name}: {patch.detail}"
+                    )
+        _lay_label(arrays, at, patches.label)
+        if _disagrees(arrays, at):
+            batch.counts["label_disagreements"] += 1
+
+
+def _lay_patch(
+    batch: AssembledBatch, at: tuple[int, int, int], name: ProductName, patch: ProductPatch
+) -> None:
+    arrays = batch.arrays
+    arrays["patch_status"][at] = patch.status
+    arrays["status_reason"][at] = patch.reason
+    acquisition = patch.acquisition
+    if acquisition is not None:
+        arrays["acquisition_id"][at] = acquisition.id
+        arrays["orbit_pass"][at] = acquisition.orbit_pass
+        for array, value, missing in (
+            ("acquisition_time", acquisition.time_ms, NO_TIME),
+            ("cloud_percentage", acquisition.cloud_percentage, np.nan),
+            ("relative_orbit", acquisition.relative_orbit, NO_ORBIT),
+            ("sun_elevation", acquisition.sun_elevation_deg, np.nan),
+        ):
+            arrays[array][at] = missing if value is None else value
+    if patch.status is not PatchStatus.COMPLETE:
+        return
+    for array, pixels in patch.pixels.items():
+        arrays[array][at[:2]] = pixels
+    if name == "dynamic_world":
+        found = class_fractions_of(patch.pixels["dynamic_world_label"])
+        arrays["class_fraction"][at[:2]] = found.class_fraction
+        arrays["class_present"][at[:2]] = found.class_present
+        arrays["labelled_fraction"][at[:2]] = found.labelled_fraction
+        arrays["label_status"][at[:2]] = found.label_status
+        arrays["valid_fraction"][at] = found.labelled_fraction
+    else:
+        arrays["valid_fraction"][at] = valid_fraction(PRODUCTS[name], patch.pixels)
+
+
+def _lay_label(
+    arrays: Mapping[str, npt.NDArray[Any]], at: tuple[int, int], label: Label | None
+) -> None:
+    """A published label file decides presence and status; fractions stay the map's."""
+    if label is None:
+        return
+    present = label.class_present
+    arrays["label_status"][at] = label.status
+    arrays["class_present"][at] = np.full(NUM_CLASSES, UNKNOWN) if present is None else present
+
+
+def _disagrees(arrays: Mapping[str, npt.NDArray[Any]], at: tuple[int, int]) -> bool:
+    fraction, present = arrays["class_fraction"][at], arrays["class_present"][at]
+    known = ~np.isnan(fraction) & (present != UNKNOWN)
+    return bool(((fraction > 0) != (present == 1))[known].any())

@@ -1,0 +1,234 @@
+"""Fill a cube: hold its lease, hand pending batches to workers, keep the record of the run."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import platform
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Protocol
+
+from pipeline.batches import build_batch
+from pipeline.errors import InputError, LeaseLostError, LimitReachedError, SoftconError
+from pipeline.lease import Lease
+from pipeline.object_storage import ObjectStorage
+from pipeline.patch_store import BatchMarker, PatchStore, check_place
+from pipeline.patches import PatchSource
+from pipeline.seal import seal_cube
+from storage_schema.layout import CubeDescription
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+SourceOfBatch = Callable[[Sequence[str]], PatchSource]
+"""Returns the source for these locations: a worker then gets what its batch needs, no more."""
+
+
+class BuildProgress(Protocol):
+    """Told how a build goes on."""
+
+    def __call__(self, done: int, of: int, marker: BatchMarker | None) -> None:
+        """Report `done` of `of` pending batches; `marker` is the newest (None at the start)."""
+        ...
+
+
+def _silent(done: int, of: int, marker: BatchMarker | None) -> None:
+    del done, of, marker
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """How a build runs; it shapes no byte of the cube.
+
+    Args:
+        num_workers: processes on this machine; 1 runs in this process.
+        scheduler: address of a Dask scheduler to use instead.
+    """
+
+    num_workers: int = 1
+    scheduler: str | None = None
+
+
+@dataclass(slots=True)
+class BuildSummary:
+    """What one run did."""
+
+    num_batches: int
+    built: list[int] = field(default_factory=list)
+    failures: dict[int, str] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+    warnings: list[str] = field(default_factory=list)
+
+
+def build_cube(
+    storage: ObjectStorage,
+    description: CubeDescription,
+    location_ids: Sequence[str],
+    source_of_batch: SourceOfBatch,
+    *,
+    execution: Execution | None = None,
+    progress: BuildProgress = _silent,
+) -> BuildSummary:
+    """Build the pending batches of a cube; running it again continues, and repairs.
+
+    Args:
+        storage: where the cube is, or is to be.
+        description: what it is made of.
+        location_ids: one id per location, in order.
+        source_of_batch: where the patches of a batch come from.
+        execution: how many workers.
+        progress: told after every batch.
+
+    Raises:
+        CubeInUseError: another builder holds the cube.
+        InputError: the place is taken, or the cube has another plan.
+        LimitReachedError: the disk is full; what is complete stays.
+        LeaseLostError: another builder took over.
+        CubeDamagedError: batches of a sealed cube were repaired, and differ from those sealed.
+    """
+    execution = execution or Execution()
+    check_place(storage)
+    with Lease(storage) as lease:
+        store = PatchStore.begin(storage, description, location_ids)
+        pending = store.pending_batches()
+        summary = BuildSummary(description.num_batches)
+        started = datetime.now(UTC)
+        progress(0, len(pending), None)
+        try:
+            outcomes = _run(store, source_of_batch, pending, lease.token, execution)
+            for done, (batch, outcome) in enumerate(outcomes, start=1):
+                if isinstance(outcome, LimitReachedError | LeaseLostError | InputError):
+                    raise outcome
+                if isinstance(outcome, Exception):
+                    summary.failures[batch] = f"{type(outcome).__name__}: {outcome}"
+                    progress(done, len(pending), None)
+                    continue
+                summary.built.append(batch)
+                summary.counts.update(outcome.counts)
+                summary.warnings.extend(outcome.warnings)
+                progress(done, len(pending), outcome)
+        finally:
+            if summary.built or summary.failures:
+                with contextlib.suppress(SoftconError):
+                    _record(storage, summary, execution, started, lease.token)
+        summary.built.sort()
+        was_sealed = store.is_sealed
+    if was_sealed and summary.built:
+        # A repair: what was rebuilt has to be what was sealed.
+        seal_cube(storage)
+    return summary
+
+
+def _run(
+    store: PatchStore,
+    source_of_batch: SourceOfBatch,
+    pending: Sequence[int],
+    lease_token: str,
+    execution: Execution,
+) -> Iterator[tuple[int, BatchMarker | Exception]]:
+    """Yield (batch, its marker or its error) as batches end."""
+
+    def source(batch: int) -> PatchSource:
+        start, stop = store.description.batch_range(batch)
+        return source_of_batch(store.location_ids[start:stop])
+
+    if execution.scheduler is None and (execution.num_workers == 1 or len(pending) < 2):
+        for batch in pending:
+            try:
+                yield batch, build_batch(store, source(batch), batch, lease_token)
+            except Exception as error:  # noqa: BLE001 - the caller decides which errors end the run
+                yield batch, error
+        return
+    with dask_client(execution) as client:
+        yield from _run_on_dask(client, store, source, pending, lease_token)
+
+
+def _run_on_dask(
+    client: Client,
+    store: PatchStore,
+    source: Callable[[int], PatchSource],
+    pending: Sequence[int],
+    lease_token: str,
+) -> Iterator[tuple[int, BatchMarker | Exception]]:
+    """Keep twice as many batches submitted as there are threads: the scheduler stays small."""
+    from distributed import as_completed
+
+    waiting = iter(pending)
+    batch_of = {}
+    most = 2 * max(1, sum(client.nthreads().values()))
+    running = as_completed()
+
+    def submit_next() -> None:
+        batch = next(waiting, None)
+        if batch is not None:
+            future = client.submit(
+                build_batch, store, source(batch), batch, lease_token, pure=False, retries=0
+            )
+            batch_of[future.key] = batch
+            running.add(future)
+
+    for _ in range(min(most, len(pending))):
+        submit_next()
+    for future in running:
+        batch = batch_of.pop(future.key)
+        error = future.exception()
+        yield batch, error if error is not None else future.result()
+        future.release()
+        submit_next()
+
+
+@contextlib.contextmanager
+def dask_client(execution: Execution) -> Iterator[Client]:
+    """Connect to the scheduler, or start worker processes on loopback.
+
+    Raises:
+        InputError: the scheduler does not answer.
+    """
+    from distributed import Client, LocalCluster
+
+    if execution.scheduler is not None:
+        try:
+            client = Client(execution.scheduler, timeout="20s")
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"no Dask scheduler answers at {execution.scheduler}: start one with `dask "
+                "scheduler`, or leave --dask out"
+            ) from error
+        with client:
+            yield client
+        return
+    with (
+        LocalCluster(
+            n_workers=execution.num_workers,
+            threads_per_worker=1,
+            host="127.0.0.1",
+            dashboard_address=None,
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+def _record(
+    storage: ObjectStorage,
+    summary: BuildSummary,
+    execution: Execution,
+    started: datetime,
+    lease_token: str,
+) -> None:
+    record = {
+        "started": started.isoformat(timespec="seconds"),
+        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+        "execution": asdict(execution),
+        "built": summary.built,
+        "failures": summary.failures,
+        "counts": dict(summary.counts),
+        "python": platform.python_version(),
+        "software": {name: version(name) for name in ("softcon-cube", "zarr", "numcodecs")},
+    }
+    name = f"{started.strftime('%Y%m%dT%H%M%SZ')}-{lease_token[:8]}"
+    storage.write(f"provenance/builds/{name}.json", json.dumps(record, indent=1).encode())

@@ -1,0 +1,209 @@
+"""Bytes at keys under a cube's root: a local directory or an S3-compatible bucket.
+
+Arrays go through zarr's own stores (`ObjectStorage.zarr_store`). Everything beside them (markers,
+the lease, provenance) goes through obstore, which writes atomically on both and knows conditional
+writes. What the two do differently is in this module and nowhere else.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+from collections.abc import Iterable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
+from obstore.store import LocalStore, S3Store
+from zarr.abc.store import Store
+from zarr.storage import LocalStore as ZarrLocalStore
+from zarr.storage import ObjectStore as ZarrObjectStore
+
+from pipeline.errors import InputError, LimitReachedError, TransientError
+
+_SCHEME: Final = re.compile(r"^([a-zA-Z][a-zA-Z0-9+.-]*)://")
+REQUEST_TIMEOUT: Final = timedelta(seconds=120)
+
+
+class ObjectStorage:
+    """A cube's root, by address.
+
+    Args:
+        address: a local path, or ``s3://bucket/prefix``. Credentials, region and endpoint of a
+            bucket come from the usual ``AWS_*`` variables and are never stored. Instances are
+            picklable; every process opens its own connections.
+
+    Raises:
+        InputError: the address is of another kind.
+    """
+
+    def __init__(self, address: str | os.PathLike[str]) -> None:
+        self.address = os.fspath(address)
+        scheme = _SCHEME.match(self.address)
+        self.path: Path | None = None
+        if scheme is None:
+            if not self.address.strip() or "\0" in self.address:
+                raise InputError(
+                    f"{self.address!r} is no path: give a folder or s3://bucket/prefix"
+                )
+            self.path = Path(self.address).absolute()
+        elif scheme[1] != "s3" or not self.address.removeprefix("s3://").strip("/"):
+            raise InputError(
+                f"{self.address}: only local folders and s3://bucket/prefix can hold a cube"
+            )
+        self._store: LocalStore | S3Store | None = None
+
+    def __reduce__(self) -> tuple[type[ObjectStorage], tuple[str]]:
+        return ObjectStorage, (self.address,)
+
+    def __str__(self) -> str:
+        return self.address
+
+    def create_root(self) -> None:
+        """Make the local directory; buckets have none."""
+        if self.path is not None:
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise InputError(f"cannot create {self.path}: {error.strerror}") from error
+
+    def zarr_store(self, *, read_only: bool = False) -> Store:
+        """Return zarr's store of the cube."""
+        if self.path is not None:
+            return ZarrLocalStore(self.path, read_only=read_only)
+        return ZarrObjectStore(self._objects, read_only=read_only)
+
+    def read(self, key: str) -> bytes | None:
+        """Return the bytes at a key, None where there are none."""
+        if self._is_absent:
+            return None
+        try:
+            return bytes(obstore.get(self._objects, key).bytes())
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except BaseError as error:
+            raise self.translate(error, f"reading {key}") from error
+
+    def write(self, key: str, value: bytes) -> None:
+        """Put bytes at a key, atomically, whatever was there."""
+        self.create_root()
+        try:
+            obstore.put(self._objects, key, value)
+        except (BaseError, OSError) as error:
+            raise self.translate(error, f"writing {key}") from error
+
+    def create(self, key: str, value: bytes) -> bool:
+        """Put bytes at a key unless something is there already; tell whether it was done."""
+        self.create_root()
+        try:
+            obstore.put(self._objects, key, value, mode="create")
+        except AlreadyExistsError:
+            return False
+        except (BaseError, OSError) as error:
+            raise self.translate(error, f"writing {key}") from error
+        return True
+
+    def swap(self, key: str, expected: bytes | None, value: bytes) -> bool:
+        """Put bytes at a key if it still holds `expected` (None: nothing); tell whether it did.
+
+        One compare-and-swap, whoever else tries: a lock file locally, a conditional PUT on S3.
+        """
+        if expected is None:
+            return self.create(key, value)
+        if self.path is not None:
+            with (self.path / f".{Path(key).name}.lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if self.read(key) != expected:
+                    return False
+                self.write(key, value)
+                return True
+        try:
+            found = obstore.get(self._objects, key)
+            if bytes(found.bytes()) != expected:
+                return False
+            obstore.put(self._objects, key, value, mode={"e_tag": found.meta["e_tag"]})
+        except (FileNotFoundError, PreconditionError):
+            return False
+        except BaseError as error:
+            raise self.translate(error, f"writing {key}") from error
+        return True
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Remove keys; those that are not there are passed over."""
+        for key in keys:
+            try:
+                obstore.delete(self._objects, key)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except BaseError as error:
+                raise self.translate(error, f"deleting {key}") from error
+
+    def size(self, key: str) -> int | None:
+        """Return the size in bytes of what is at a key, None where there is nothing."""
+        if self._is_absent:
+            return None
+        try:
+            return obstore.head(self._objects, key)["size"]
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except BaseError as error:
+            raise self.translate(error, f"looking at {key}") from error
+
+    def list_sizes(self, prefix: str = "") -> dict[str, int]:
+        """Return key -> size in bytes of everything under a prefix (whole path segments)."""
+        if self.path is not None and not (self.path / prefix).is_dir():
+            return {}
+        try:
+            stream = obstore.list(self._objects, prefix=prefix or None, chunk_size=1000)
+            return {meta["path"]: meta["size"] for chunk in stream for meta in chunk}
+        except BaseError as error:
+            raise self.translate(error, f"listing {prefix or 'the cube'}") from error
+
+    def is_empty(self) -> bool:
+        """Tell whether nothing at all is stored here."""
+        if self.path is not None:
+            return not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir()))
+        try:
+            stream = obstore.list(self._objects, chunk_size=1)
+            return next(iter(stream), None) in (None, [])
+        except BaseError as error:
+            raise self.translate(error, "listing the cube") from error
+
+    @property
+    def _is_absent(self) -> bool:
+        return self.path is not None and not self.path.exists()
+
+    @property
+    def _objects(self) -> LocalStore | S3Store:
+        if self._store is None:
+            if self.path is not None:
+                if self.path.exists() and not self.path.is_dir():
+                    raise InputError(f"{self.path} is a file: a cube is a folder")
+                self._store = LocalStore(self.path)
+            else:
+                endpoint = os.environ.get("AWS_ENDPOINT_URL", os.environ.get("AWS_ENDPOINT", ""))
+                options: Any = {"timeout": REQUEST_TIMEOUT}
+                if endpoint.startswith("http://"):
+                    options["allow_http"] = True
+                self._store = S3Store.from_url(self.address, client_options=options)
+        return self._store
+
+    def translate(self, error: Exception, doing: str) -> Exception:
+        """Turn an error of the storage libraries into one of ours, with its sentence."""
+        text = str(error)
+        if "No space left" in text or "Quota" in text or "os error 28" in text:
+            return LimitReachedError(
+                f"the disk under {self.address} is full ({doing}): free some space, then run the "
+                "same command again, it continues"
+            )
+        if "Permission denied" in text or "403" in text or "AccessDenied" in text:
+            return InputError(f"no permission at {self.address} ({doing}): check owner or keys")
+        first_line = text.splitlines()[0] if text else type(error).__name__
+        if self.path is None:
+            return TransientError(
+                f"{self.address} did not answer as it should ({doing}): {first_line}"
+            )
+        return InputError(f"{self.address} cannot be used ({doing}): {first_line}")
