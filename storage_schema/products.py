@@ -174,3 +174,19 @@ def published_statistics(product: str) -> dict[str, tuple[float, float]]:
     if product not in _PUBLISHED:
         return {}
     return {band: (mean, std) for band, mean, std in zip(*_PUBLISHED[product], strict=True)}
+
+
+def parse_product_names(text: str) -> tuple[ProductName, ...]:
+    """Read a comma-separated list of products.
+
+    Raises:
+        ValueError: a name is unknown, or none is given.
+    """
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    unknown = [name for name in names if name not in PRODUCTS]
+    if unknown or not names:
+        raise ValueError(
+            f"products {text!r}: {'none given' if not names else f'{unknown[0]!r} is unknown'}; "
+            f"the products are {', '.join(PRODUCT_NAMES)}"
+        )
+    return tuple(name for name in PRODUCT_NAMES if name in names)

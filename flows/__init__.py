@@ -1,0 +1,1 @@
+"""The command line, and (later) Prefect flows and deployments around the pipeline."""

@@ -1,0 +1,5 @@
+"""``python -m flows``: the same as ``softcon``."""
+
+from flows.command_line import main
+
+main()

@@ -1,0 +1,89 @@
+"""The ``softcon`` command.
+
+Commands are thin: they read arguments, call one function of the pipeline, and print. Heavy imports
+wait inside them, so that ``--help`` answers at once. Exit codes: 0 done; 1 a check failed; 2 wrong
+input; 3 stopped at a limit, the same command continues.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from flows.command_line import cube_commands, import_commands
+from flows.command_line.output import complain
+
+app = typer.Typer(
+    name="softcon",
+    help="From places on Earth to a pretrained Earth-observation backbone.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+app.add_typer(import_commands.app, name="import")
+for command in cube_commands.COMMANDS:
+    app.command(command.__name__.replace("_", "-").removesuffix("-cube"))(command)
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(False, "--version", help="Print the version and exit."),
+) -> None:
+    if version:
+        from importlib.metadata import version as installed
+
+        typer.echo(f"softcon-cube {installed('softcon-cube')}")
+        raise typer.Exit
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its code; every foreseen error is one sentence."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    from typer.exceptions import Abort, TyperException
+
+    command = typer.main.get_command(app)
+    try:
+        result = command.main(
+            args=None if arguments is None else list(arguments),
+            prog_name="softcon",
+            standalone_mode=False,
+        )
+    except TyperException as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            sys.stdout.write(error.format_message())
+            return 0
+        return complain(f"{error.format_message().rstrip('.')}; see --help", 2)
+    except (Abort, KeyboardInterrupt):
+        return complain("interrupted; the same command continues where this one stopped", 130)
+    except Exception as error:
+        code = _exit_code(error)
+        if code is None:
+            raise
+        return complain(str(error), code)
+    return result if isinstance(result, int) else 0
+
+
+def _exit_code(error: Exception) -> int | None:
+    """Return the code of a foreseen error; None for our own bugs, which keep their traceback."""
+    from pipeline.errors import (
+        InputError,
+        LeaseLostError,
+        LimitReachedError,
+        SoftconError,
+        TransientError,
+    )
+
+    if isinstance(error, InputError):
+        return 2
+    if isinstance(error, LimitReachedError | LeaseLostError | TransientError):
+        return 3
+    if isinstance(error, SoftconError):
+        return 1
+    return None

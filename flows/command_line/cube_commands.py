@@ -1,0 +1,137 @@
+"""Commands on one cube: seal, inspect, audit, report, export-labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.command_line.output import print_json, progress_bar, stdout
+
+Cube = Annotated[str, typer.Argument(help="The cube: a folder, or s3://bucket/prefix.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def seal(cube: Cube, json_output: Json = False) -> int:
+    """Seal a complete cube: statistics, class frequencies, patches.parquet, digest."""
+    from pipeline.object_storage import ObjectStorage
+    from pipeline.seal import seal_cube
+
+    with progress_bar("sealing", "batches") as report:
+        found = seal_cube(ObjectStorage(cube), report)
+    if json_output:
+        print_json(
+            {"digest": found.digest, "was_sealed": found.was_sealed, "patches": found.num_patches}
+        )
+    else:
+        state = "was sealed already, and still has" if found.was_sealed else "is sealed with"
+        stdout.print(f"{cube} {state} digest {found.digest}", markup=False, soft_wrap=True)
+    return 0
+
+
+def inspect(cube: Cube, json_output: Json = False) -> int:
+    """Show what a cube holds, in a table that fits a terminal."""
+    from flows.command_line.inspect_table import inspection_table
+    from pipeline.inspection import inspect_cube
+    from pipeline.object_storage import ObjectStorage
+
+    found = inspect_cube(ObjectStorage(cube))
+    if json_output:
+        print_json(found.model_dump(mode="json"))
+    else:
+        stdout.print(inspection_table(found))
+    return 0
+
+
+def audit(
+    cube: Cube,
+    every: Annotated[
+        bool, typer.Option("--all", help="Read the pixels of every batch, not of a spread.")
+    ] = False,
+    json_output: Json = False,
+) -> int:
+    """Look for everything that is wrong with a cube; exit 1 and the list where something is.
+
+    Structure, markers, small arrays and the seal are checked wholly; checksums, ranges, and status
+    against content for a spread of batches, or for all of them.
+    """
+    from pipeline.audit import audit_cube
+    from pipeline.object_storage import ObjectStorage
+
+    with progress_bar("auditing", "batches") as report:
+        result = audit_cube(ObjectStorage(cube), all_batches=every, progress=report)
+    if json_output:
+        print_json(
+            {
+                "passed": result.passed,
+                "sealed": result.sealed,
+                "num_batches": result.num_batches,
+                "batches_read": result.batches_read,
+                "violations": [
+                    {"where": v.where, "expected": v.expected, "found": v.found}
+                    for v in result.violations
+                ],
+            }
+        )
+    else:
+        for violation in result.violations:
+            stdout.print(str(violation), markup=False, soft_wrap=True)
+        stdout.print(
+            f"{cube}: {len(result.violations) or 'no'} violation"
+            f"{'' if len(result.violations) == 1 else 's'}; pixels of {len(result.batches_read)} "
+            f"of {result.num_batches} batches read{'' if result.sealed else '; not sealed'}",
+            markup=False,
+            soft_wrap=True,
+        )
+    return 0 if result.passed else 1
+
+
+def report(
+    cube: Cube,
+    out: Annotated[Path, typer.Option(help="The HTML file to write.")],
+    gallery: Annotated[int, typer.Option(min=0, help="Patches to show pictures of.")] = 12,
+) -> int:
+    """Write a self-contained HTML report of a cube."""
+    from pipeline.object_storage import ObjectStorage
+    from pipeline.patch_store import PatchStore
+    from pipeline.report import write_report
+
+    storage = ObjectStorage(cube)
+    store = PatchStore.open(storage)
+    details: dict[str, object] = {}
+    warnings: list[str] = []
+    for marker in store.read_markers():
+        if marker is not None:
+            warnings += marker.warnings
+            for name, number in marker.counts.items():
+                details[name] = int(str(details.get(name, 0))) + number
+    details["warnings"] = warnings
+    name = Path(cube.rstrip("/")).name
+    write_report(store.group, out, title=name, num_gallery=gallery, details=details)
+    stdout.print(str(out), markup=False, soft_wrap=True)
+    return 0
+
+
+def export_labels(
+    cube: Cube,
+    json_file: Annotated[Path, typer.Option("--json", help="The label file to write.")],
+) -> int:
+    """Write the multi-labels of a cube as an SSL4EO-S12-ML label file."""
+    from pipeline.errors import InputError
+    from pipeline.label_export import export_labels as collect
+    from pipeline.object_storage import ObjectStorage
+    from pipeline.patch_store import PatchStore
+    from pipeline.sources.ssl4eo_s12_labels import write_labels
+
+    labels, statuses = collect(PatchStore.open(ObjectStorage(cube)))
+    try:
+        write_labels(json_file, labels)
+    except OSError as error:
+        raise InputError(f"{json_file} cannot be written: {error.strerror}") from error
+    listed = ", ".join(f"{num} {name.replace('_', ' ')}" for name, num in sorted(statuses.items()))
+    stdout.print(f"{json_file}: {listed or 'no labels'}", markup=False, soft_wrap=True)
+    return 0
+
+
+COMMANDS = (seal, inspect, audit, report, export_labels)

@@ -1,0 +1,103 @@
+"""``softcon import ...``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.command_line.output import print_json, progress_bar, stdout
+
+if TYPE_CHECKING:
+    from pipeline.builder import BuildSummary
+    from storage_schema.products import ProductName
+
+app = typer.Typer(
+    help="Import a published data set into a cube.", no_args_is_help=True, rich_markup_mode="rich"
+)
+
+
+@app.callback()
+def _imports() -> None:
+    """Import a published data set into a cube."""
+
+
+@app.command("ssl4eo-s12")
+def ssl4eo_s12(
+    root: Annotated[Path, typer.Option(help="Folder that holds s1, s2a, s2c, dw (any of them).")],
+    out: Annotated[str, typer.Option(help="Cube to write: a folder, or s3://bucket/prefix.")],
+    labels: Annotated[Path | None, typer.Option(help="SSL4EO-S12-ML label file (JSON).")] = None,
+    products: Annotated[
+        str | None,
+        typer.Option(help="Products to import, comma-separated; default: all that are there."),
+    ] = None,
+    locations_per_batch: Annotated[
+        int | None, typer.Option(min=1, help="Locations per shard of a new cube (default 64).")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Worker processes on this machine.")] = 1,
+    dask: Annotated[
+        str | None, typer.Option(help="Address of a Dask scheduler, instead of --workers.")
+    ] = None,
+    json_output: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+) -> int:
+    """Import SSL4EO-S12 in its original folders; the same command continues an interrupted import.
+
+    S2 pixels arrive bit-identical; the UTM grid that the published GeoTIFFs lost is estimated and
+    its error stored. One bad location or file never stops the rest: it gets a status and a warning.
+    """
+    from pipeline.builder import Execution
+    from pipeline.importing import import_ssl4eo_s12
+    from pipeline.object_storage import ObjectStorage
+    from storage_schema.layout import LOCATIONS_PER_BATCH
+
+    storage = ObjectStorage(out)
+    with progress_bar("importing", "batches") as report:
+        summary = import_ssl4eo_s12(
+            storage,
+            root,
+            labels,
+            products=None if products is None else _parse_products(products),
+            locations_per_batch=locations_per_batch or LOCATIONS_PER_BATCH,
+            execution=Execution(num_workers=workers, scheduler=dask),
+            progress=report,
+        )
+    if json_output:
+        print_json(
+            {
+                "cube": str(storage),
+                "num_batches": summary.num_batches,
+                "built": summary.built,
+                "failures": summary.failures,
+                "counts": dict(summary.counts),
+                "num_warnings": len(summary.warnings),
+            }
+        )
+    else:
+        _print_summary(str(storage), summary)
+    return 1 if summary.failures else 0
+
+
+def _parse_products(text: str) -> tuple[ProductName, ...]:
+    from pipeline.errors import InputError
+    from storage_schema.products import parse_product_names
+
+    try:
+        return parse_product_names(text)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
+def _print_summary(cube: str, summary: BuildSummary) -> None:
+    if not summary.built and not summary.failures:
+        stdout.print(f"{cube} is complete: nothing to do", markup=False)
+    else:
+        stdout.print(
+            f"{cube}: {len(summary.built)} of {summary.num_batches} batches written", markup=False
+        )
+    for name, number in sorted(summary.counts.items()):
+        stdout.print(f"  {name.replace('_', ' ')}: {number}", markup=False)
+    for batch, error in sorted(summary.failures.items()):
+        stdout.print(f"  batch {batch} failed: {error}", markup=False)
+    if summary.failures:
+        stdout.print("  run the same command again to try these once more", markup=False)

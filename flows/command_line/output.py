@@ -1,0 +1,88 @@
+"""How the command line speaks: results on stdout, progress and complaints on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from pipeline.patch_store import BatchMarker
+
+stdout = Console(highlight=False, soft_wrap=False)
+stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def complain(sentence: str, code: int) -> int:
+    """Print one sentence and return the exit code."""
+    # Plain text: a terminal's width must not break a path, nor brackets pass for markup.
+    sys.stderr.write(f"softcon: {' '.join(sentence.split())}\n")
+    return code
+
+
+def print_json(value: Any) -> None:
+    """Print a result for programs."""
+    sys.stdout.write(json.dumps(value, indent=1) + "\n")
+
+
+class Report(Protocol):
+    """Called with (done, of, what happened last)."""
+
+    def __call__(self, done: int, of: int, marker: BatchMarker | None = None) -> None:
+        """Move the bar."""
+        ...
+
+
+@contextmanager
+def progress_bar(what: str, unit: str) -> Iterator[Report]:
+    """Show a bar with the time left; on a pipe, a line every tenth of the way."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    if not stderr.is_terminal:
+        yield _PlainProgress(what, unit)
+        return
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=stderr,
+    ) as bar:
+        task = bar.add_task(what, total=None)
+
+        def report(done: int, of: int, marker: BatchMarker | None = None) -> None:
+            bar.update(task, completed=done, total=of)
+            for warning in marker.warnings if marker is not None else ():
+                bar.console.print(f"warning: {warning}", markup=False)
+
+        yield report
+
+
+class _PlainProgress:
+    """Progress for a log file."""
+
+    def __init__(self, what: str, unit: str) -> None:
+        self._what, self._unit = what, unit
+        self._tenth = -1
+
+    def __call__(self, done: int, of: int, marker: BatchMarker | None = None) -> None:
+        for warning in marker.warnings if marker is not None else ():
+            stderr.print(f"warning: {warning}", markup=False)
+        tenth = 10 * done // of if of else 10
+        if tenth > self._tenth:
+            self._tenth = tenth
+            stderr.print(f"{self._what}: {done} of {of} {self._unit}", markup=False)

@@ -1,0 +1,93 @@
+"""Import a published data set into a cube: the source, its labels, and the cube they make."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.builder import BuildProgress, BuildSummary, Execution, build_cube
+from pipeline.errors import InputError
+from pipeline.object_storage import ObjectStorage
+from pipeline.patches import LocationPatches
+from pipeline.sources.ssl4eo_s12 import SSL4EOS12Source
+from pipeline.sources.ssl4eo_s12_labels import SeasonLabels, attach_labels, read_labels
+from storage_schema.layout import LOCATIONS_PER_BATCH, CubeDescription
+from storage_schema.products import ProductName
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledSource:
+    """A folder of imagery with the part of a label file that its batch needs; a `PatchSource`."""
+
+    source: SSL4EOS12Source
+    labels: Mapping[str, SeasonLabels]
+
+    @property
+    def products(self) -> tuple[ProductName, ...]:
+        """The products of the folder."""
+        return self.source.products
+
+    def read_location(self, location_id: str) -> LocationPatches:
+        """Read one location and attach what the label file says of it."""
+        location = self.source.read_location(location_id)
+        return attach_labels(location, self.labels.get(location_id))
+
+
+def import_ssl4eo_s12(
+    storage: ObjectStorage,
+    root: Path,
+    labels_file: Path | None = None,
+    *,
+    products: Sequence[ProductName] | None = None,
+    locations_per_batch: int = LOCATIONS_PER_BATCH,
+    execution: Execution | None = None,
+    progress: BuildProgress | None = None,
+) -> BuildSummary:
+    """Import a folder in the published SSL4EO-S12 layout; the same call continues and repairs.
+
+    Args:
+        storage: where the cube is, or is to be.
+        root: folder that holds ``s1``, ``s2a``, ``s2c``, ``dw``, or any of them.
+        labels_file: SSL4EO-S12-ML JSON.
+        products: products to import; default: all that are there.
+        locations_per_batch: locations per shard.
+        execution: how many workers.
+        progress: told after every batch.
+
+    Raises:
+        InputError: no such folder or file, nothing in it, or as `build_cube`.
+    """
+    source = SSL4EOS12Source.open(root, products)
+    location_ids = source.location_ids()
+    if not location_ids:
+        raise InputError(f"{root} holds no location: its folders s1, s2a and s2c are empty")
+    labels = None if labels_file is None else read_labels(labels_file)
+    settings = {} if labels_file is None else {"labels_sha256": _sha256(labels_file)}
+    description = CubeDescription(
+        num_locations=len(location_ids),
+        products=source.products,
+        source={"name": "ssl4eo-s12", "format": "SSL4EO-S12 v1 GeoTIFF folders"},
+        settings=settings,
+        season_meaning="time order of the location's Sentinel-2 acquisitions, earliest first",
+        locations_per_batch=locations_per_batch,
+    )
+
+    def source_of_batch(ids: Sequence[str]) -> SSL4EOS12Source | LabelledSource:
+        if labels is None:
+            return source
+        return LabelledSource(source, {name: labels[name] for name in ids if name in labels})
+
+    more = {} if progress is None else {"progress": progress}
+    summary = build_cube(
+        storage, description, location_ids, source_of_batch, execution=execution, **more
+    )
+    if labels is not None:
+        summary.counts["labels_without_imagery"] = len(labels.keys() - set(location_ids))
+    return summary
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
