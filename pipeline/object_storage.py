@@ -201,6 +201,8 @@ class ObjectStorage:
             )
         if "Permission denied" in text or "403" in text or "AccessDenied" in text:
             return InputError(f"no permission at {self.address} ({doing}): check owner or keys")
+        if "NoSuchBucket" in text:
+            return InputError(f"the bucket of {self.address} does not exist: create it first")
         first_line = text.splitlines()[0] if text else type(error).__name__
         if self.path is None:
             return TransientError(

