@@ -7,8 +7,9 @@ checked wholly, pixels for a spread of batches (all of them on request).
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any, Final
 
 import numpy as np
@@ -26,7 +27,7 @@ from pipeline.seal import derive_digest
 from pipeline.statistics import count_values, decode_counts
 from storage_schema.conformance import Violation, find_violations
 from storage_schema.land_cover import UNKNOWN, LabelStatus
-from storage_schema.layout import NO_TIME, SchemaVersionError
+from storage_schema.layout import NO_TIME, NUM_SEASONS, SchemaVersionError
 from storage_schema.products import PRODUCTS, ProductName
 from storage_schema.status import PatchStatus, StatusReason
 
@@ -45,7 +46,6 @@ class AuditResult:
     violations: list[Violation] = field(default_factory=list)
     num_batches: int = 0
     batches_read: list[int] = field(default_factory=list)
-    pending: list[int] = field(default_factory=list)
     sealed: bool = False
 
     @property
@@ -79,21 +79,29 @@ def audit_cube(
     result.violations += _structure(storage)
     if result.violations:
         return result  # Contents of arrays that are not as described cannot be judged.
-    markers = store.read_markers()
-    result.pending = store.pending_batches()
-    result.violations += _objects(store, markers, result.pending)
-    complete = [batch for batch in range(len(markers)) if batch not in set(result.pending)]
+    markers, sizes = store.read_markers(), storage.list_sizes()
+    incomplete = {
+        batch
+        for batch, marker in enumerate(markers)
+        if marker is None or not sizes.keys() >= marker.objects.keys()
+    }
+    result.violations += _objects(store, markers, sizes)
+    damaged = list(_unreadable_small_arrays(store, incomplete))
+    result.violations += damaged
+    if not damaged:
+        result.violations += _small_arrays(store, incomplete)
+    complete = [batch for batch in range(len(markers)) if batch not in incomplete]
     chosen = complete if all_batches else _spread(complete, BATCHES_LOOKED_INTO)
-    result.violations += _small_arrays(store, set(result.pending))
     for done, batch in enumerate(chosen):
         progress(done, len(chosen))
         marker = markers[batch]
-        assert marker is not None, "a batch that is not pending has a marker"
+        assert marker is not None, "a complete batch has a marker"
         result.violations += _batch(store, marker)
         result.batches_read.append(batch)
     progress(len(chosen), len(chosen))
     if result.sealed:
-        result.violations += _sealed(store, [m for m in markers if m is not None])
+        result.violations += _seal(store, [m for m in markers if m is not None], not damaged)
+    result.violations = list(dict.fromkeys(result.violations))
     return result
 
 
@@ -110,30 +118,50 @@ def _structure(storage: ObjectStorage) -> list[Violation]:
 
 
 def _objects(
-    store: PatchStore, markers: Sequence[BatchMarker | None], pending: Sequence[int]
+    store: PatchStore, markers: Sequence[BatchMarker | None], sizes: Mapping[str, int]
 ) -> Iterator[Violation]:
-    """Markers against the objects they list."""
-    sizes = store.storage.list_sizes()
-    for batch in pending:
-        marker, where = markers[batch], _batch_name(store, batch)
+    """Markers against the objects they list, and objects against the markers."""
+    known: set[str] = set()
+    for batch, marker in enumerate(markers):
+        where = _batch_name(store, batch)
         if marker is None:
             yield Violation(where, "a completion marker", "none: run the build command again")
             continue
+        known |= marker.objects.keys()
         for key, size in marker.objects.items():
             if sizes.get(key) != size:
                 found = f"{sizes[key]} bytes" if key in sizes else "nothing"
-                yield Violation(f"{key.split('/c/')[0]}, {where}", f"{key} of {size} bytes", found)
-    known = {key for marker in markers if marker is not None for key in marker.objects}
-    for key in sorted(sizes):
+                name = key.split("/c/")[0]
+                yield Violation(f"{name}, {where}", f"{key} of {size} bytes", found)
+    for key in sorted(sizes.keys() - known):
         name, _, chunk = key.partition("/c/")
-        if chunk and store.layout.roles.get(name) in {"pixels", "patch", "location"}:
-            batch = int(chunk.split("/")[0])
-            if key not in known and markers[batch] is not None:
-                yield Violation(
-                    f"{name}, {_batch_name(store, batch)}",
-                    f"no object {key}",
-                    "one of unknown origin",
-                )
+        first = chunk.split("/")[0]
+        if store.layout.roles.get(name) not in {"pixels", "patch", "location"} or not first:
+            continue
+        batch = int(first) if first.isdecimal() else len(markers)
+        if batch >= len(markers) or markers[batch] is not None:
+            yield Violation(f"{name}, batch {first}", f"no object {key}", "one of unknown origin")
+
+
+def _unreadable_small_arrays(store: PatchStore, incomplete: set[int]) -> Iterator[Violation]:
+    """Name small arrays whose bytes cannot be decoded, batch by batch."""
+    group = store.group
+    for name in store.layout.names("plan", "location", "patch"):
+        array: Any = group[name]
+        try:
+            array[:]
+        except Exception:  # noqa: BLE001 - codecs raise what they like on damaged bytes
+            for batch in set(range(store.description.num_batches)) - incomplete:
+                start, stop = store.description.batch_range(batch)
+                try:
+                    array[start:stop]
+                except Exception as error:  # noqa: BLE001 - as above
+                    yield _unreadable_batch(store, name, batch, error)
+
+
+def _unreadable_batch(store: PatchStore, name: str, batch: int, error: Exception) -> Violation:
+    found = (str(error).splitlines() or [type(error).__name__])[0]
+    return Violation(f"{name}, {_batch_name(store, batch)}", "readable bytes", found)
 
 
 def _batch(store: PatchStore, marker: BatchMarker) -> Iterator[Violation]:
@@ -144,8 +172,8 @@ def _batch(store: PatchStore, marker: BatchMarker) -> Iterator[Violation]:
     for name, expected in marker.arrays.items():
         try:
             values = np.asarray(group[name][marker.start : marker.stop])  # type: ignore[index]
-        except Exception:  # noqa: BLE001 - codecs raise what they like on damaged bytes
-            yield from _unreadable(store, name, marker)
+        except Exception as error:  # noqa: BLE001 - codecs raise what they like on damaged bytes
+            yield from _unreadable(store, name, marker, error)
             continue
         arrays[name] = values
         found = digest_of_array(values)
@@ -170,27 +198,25 @@ def _batch(store: PatchStore, marker: BatchMarker) -> Iterator[Violation]:
             yield from _patch(store, arrays, marker.start, index, season)
 
 
-def _unreadable(store: PatchStore, name: str, marker: BatchMarker) -> Iterator[Violation]:
-    """Name the patches of a shard that cannot be decoded."""
+def _unreadable(
+    store: PatchStore, name: str, marker: BatchMarker, first: Exception
+) -> Iterator[Violation]:
+    """Name the patches of a shard that cannot be decoded, or the batch where none can."""
     array: Any = store.group[name]
-    seasons = array.shape[1] if array.ndim > 2 else 1
-    found = False
-    for index in range(marker.start, marker.stop):
-        for season in range(seasons):
+    found: list[Violation] = []
+    places = list(product(range(marker.start, marker.stop), range(NUM_SEASONS)))
+    if store.layout.roles[name] == "pixels":
+        for index, season in places:
             try:
-                array[index, season] if array.ndim > 2 else array[index]
+                array[index, season]
             except Exception as error:  # noqa: BLE001 - as above
-                found = True
-                place = f"location {store.location_ids[index]}" + (
-                    f", season {season}" if array.ndim > 2 else ""
-                )
-                yield Violation(
-                    f"{name}, batch {marker.batch}, {place}",
-                    "readable bytes",
-                    str(error).splitlines()[0] or type(error).__name__,
-                )
-    if not found:
-        yield Violation(f"{name}, {_batch_name(store, marker.batch)}", "readable bytes", "none")
+                text = (str(error).splitlines() or [type(error).__name__])[0]
+                where = f"{name}, {_place(store, index, season)}"
+                found.append(Violation(where, "readable bytes", text))
+    if len(found) in {0, len(places)}:
+        yield _unreadable_batch(store, name, marker.batch, first)
+    else:
+        yield from found
 
 
 def _patch(
@@ -203,21 +229,21 @@ def _patch(
     """Status against pixels, fractions against the label map."""
     at = index, season
     for position, name in enumerate(store.description.products):
-        product = PRODUCTS[name]
-        pixels = {group.array: arrays[group.array][at] for group in product.groups}
+        described = PRODUCTS[name]
+        pixels = {group.array: arrays[group.array][at] for group in described.groups}
         where = f"{name}, {_place(store, start + index, season)}"
         if arrays["patch_status"][at][position] != PatchStatus.COMPLETE:
-            if any((values != product.fill_value).any() for values in pixels.values()):
+            if any((values != described.fill_value).any() for values in pixels.values()):
                 yield Violation(where, "no pixels: it is not complete", "pixels")
             continue
         fraction = float(arrays["valid_fraction"][at][position])
-        found = valid_fraction(product, pixels)
+        found = valid_fraction(described, pixels)
         if not abs(fraction - found) <= EXACT_TOLERANCE:
             yield Violation(f"valid_fraction of {where}", f"{found:.6f}", f"{fraction:.6f}")
-        low, high = product.valid_range
+        low, high = described.valid_range
         for array, values in pixels.items():
             stray = values[(values < low) | (values > high)]
-            stray = stray[stray != product.fill_value]
+            stray = stray[stray != described.fill_value]
             if stray.size:
                 yield Violation(f"{array}, {where}", f"values {low} to {high}", f"{stray[0]}")
         if name == "dynamic_world":
@@ -244,16 +270,13 @@ def _fractions(
         )
 
 
-def _small_arrays(store: PatchStore, pending: set[int]) -> Iterator[Violation]:
+def _small_arrays(store: PatchStore, incomplete: set[int]) -> Iterator[Violation]:
     """What must hold in every patch, pixels aside."""
-    group, per_batch = store.group, store.description.locations_per_batch
-    try:
-        for start, small in read_small_arrays(group, store.layout):
-            for index in range(len(small["location_id"])):
-                if (start + index) // per_batch not in pending:
-                    yield from _location(store, small, start, index)
-    except Exception as error:  # noqa: BLE001 - codecs raise what they like on damaged bytes
-        yield Violation("small arrays", "readable bytes", f"{type(error).__name__}: {error}")
+    per_batch = store.description.locations_per_batch
+    for start, small in read_small_arrays(store.group, store.layout):
+        for index in range(len(small["location_id"])):
+            if (start + index) // per_batch not in incomplete:
+                yield from _location(store, small, start, index)
 
 
 def _location(store: PatchStore, small: SmallArrays, start: int, index: int) -> Iterator[Violation]:
@@ -322,7 +345,7 @@ def _labels(small: SmallArrays, at: tuple[int, int], place: str) -> Iterator[Vio
             yield Violation(f"labelled_fraction, {place}", "above 0", "nothing labelled")
 
 
-def _sealed(store: PatchStore, markers: list[BatchMarker]) -> Iterator[Violation]:
+def _seal(store: PatchStore, markers: list[BatchMarker], readable: bool) -> Iterator[Violation]:
     """The seal against what it covers."""
     attributes = store.attributes
     if len(markers) == store.description.num_batches:
@@ -344,6 +367,8 @@ def _sealed(store: PatchStore, markers: list[BatchMarker]) -> Iterator[Violation
         return
     if metadata.get(b"softcon_digest") != str(attributes.get("digest")).encode():
         yield Violation(PATCH_TABLE_KEY, "the digest of this cube", "another")
+    if not readable:
+        return
     small_arrays = read_small_arrays(store.group, store.layout)
     expected = sum(int(patch_rows(small).sum()) for _, small in small_arrays)
     if rows != expected:

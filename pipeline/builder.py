@@ -206,7 +206,7 @@ def dask_client(execution: Execution) -> Iterator[Client]:
             n_workers=execution.num_workers,
             threads_per_worker=1,
             host="127.0.0.1",
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
         ) as cluster,
         Client(cluster) as client,
     ):
