@@ -268,13 +268,11 @@ class PatchStore:
         # The marker goes first and the status next: from here on nobody takes the batch for done.
         status_keys = list(self.storage.list_sizes(f"{STATUS_ARRAY}/c/{batch}"))
         self.storage.delete([marker_key(batch), *status_keys])
-        old = [key for name in names for key in self._batch_keys(name, batch)]
-        self.storage.delete(old)
         for name in (n for n in names if n != STATUS_ARRAY):
-            self._write_array(name, arrays[name], start)
+            self._write_batch_array(batch, name, arrays[name])
         packed = encode_counts(self._count(arrays))
         self.storage.write(histogram_key(batch), packed)
-        self._write_array(STATUS_ARRAY, arrays[STATUS_ARRAY], start)
+        self._write_batch_array(batch, STATUS_ARRAY, arrays[STATUS_ARRAY])
         objects = {
             key: size for name in names for key, size in self._batch_keys(name, batch).items()
         }
@@ -322,6 +320,18 @@ class PatchStore:
 
     def _array(self, name: str) -> zarr.Array[Any]:
         return zarr.open_array(self.storage.zarr_store(), path=name, mode="r+")
+
+    def _write_batch_array(self, batch: int, name: str, values: npt.NDArray[Any]) -> None:
+        """Replace a batch's part of an array, object by object: readers see old or new."""
+        start, _ = self.description.batch_range(batch)
+        try:
+            self._write_array(name, values, start)
+        except SoftconError:
+            raise
+        except Exception:  # noqa: BLE001 - codecs raise what they like on damaged bytes
+            # zarr reads a shard's index before replacing it; a damaged one has to go first.
+            self.storage.delete(list(self._batch_keys(name, batch)))
+            self._write_array(name, values, start)
 
     def _write_array(self, name: str, values: npt.NDArray[Any], start: int = 0) -> None:
         # Blosc's own threads finish in any order and leave other bytes each time.

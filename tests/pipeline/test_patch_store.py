@@ -97,6 +97,22 @@ def test_lost_marker_and_lost_shard_are_rebuilt_exactly_and_restore_the_digest(
     assert seal_cube(storage).digest == digest
 
 
+@pytest.mark.parametrize("batch", [0, 2])
+def test_damaged_shard_is_replaced_once_its_marker_is_gone(tmp_path: Path, batch: int) -> None:
+    """The remedy the audit gives, for a whole and for a short batch."""
+    cube = tmp_path / "cube.zarr"
+    build(cube)
+    before = stored_files(cube)
+    for name in ("s2_l1c_10m", "class_fraction"):
+        (path,) = (p for p in (cube / name / "c" / str(batch)).rglob("*") if p.is_file())
+        content = bytearray(path.read_bytes())
+        content[-20] ^= 0xFF
+        path.write_bytes(content)
+    (cube / marker_key(batch)).unlink()
+    assert build(cube).built == [batch]
+    assert stored_files(cube) == before
+
+
 def test_second_builder_is_refused_with_a_sentence_naming_the_first(cube_address: str) -> None:
     with Lease(ObjectStorage(cube_address)), pytest.raises(InputError) as refusal:
         build(cube_address)
