@@ -13,13 +13,14 @@ from pipeline.patch_store import PatchStore
 from pipeline.patch_table import patch_rows, read_small_arrays
 from storage_schema.land_cover import CLASS_NAMES, LabelStatus
 from storage_schema.layout import NO_TIME
-from storage_schema.status import PatchStatus, Split
+from storage_schema.status import PatchStatus, Split, StatusReason
 
 
 class ProductFacts(BaseModel):
-    """One product: patches by status, and the days its acquisitions span (ISO dates)."""
+    """One product: patches by status and reason, and the days its acquisitions span (ISO dates)."""
 
     statuses: dict[str, int]
+    reasons: dict[str, int]
     first_day: str | None
     last_day: str | None
     attribution: str
@@ -58,6 +59,7 @@ def inspect_cube(storage: ObjectStorage) -> CubeFacts:
     attributes, sizes = store.attributes, storage.list_sizes()
     names = store.description.products
     statuses: dict[str, Counter[int]] = {name: Counter() for name in names}
+    reasons: dict[str, Counter[int]] = {name: Counter() for name in names}
     days: dict[str, list[np.datetime64]] = {name: [] for name in names}
     labels: Counter[int] = Counter()
     splits: Counter[int] = Counter()
@@ -71,6 +73,7 @@ def inspect_cube(storage: ObjectStorage) -> CubeFacts:
         present += (small["class_present"][rows] == 1).sum(axis=0)
         for index, name in enumerate(names):
             statuses[name].update(small["patch_status"][..., index].ravel().tolist())
+            reasons[name].update(small["status_reason"][rows][:, index].tolist())
             times = small["acquisition_time"][..., index]
             times = times[times != NO_TIME].astype("datetime64[ms]")
             if times.size:
@@ -91,6 +94,9 @@ def inspect_cube(storage: ObjectStorage) -> CubeFacts:
         products={
             name: ProductFacts(
                 statuses={PatchStatus(k).name.lower(): v for k, v in sorted(found.items())},
+                reasons={
+                    StatusReason(k).name.lower(): v for k, v in sorted(reasons[name].items()) if k
+                },
                 first_day=str(min(days[name]).astype("datetime64[D]")) if days[name] else None,
                 last_day=str(max(days[name]).astype("datetime64[D]")) if days[name] else None,
                 attribution=attributes["products"][name]["attribution"],

@@ -24,7 +24,8 @@ Counts = npt.NDArray[np.int64]
 """int64 (band, 65536): pixels per stored value, `value - minimum of the dtype` being the index."""
 
 # Fixed edges, so that histograms of two cubes can be compared; the outer bins are open-ended.
-_DN_EDGES: Final = np.arange(0, 10_001, 100)
+# Finer below 200 DN: the whole of B10 (cirrus) lies there.
+_DN_EDGES: Final = np.concatenate([np.arange(0, 200, 10), np.arange(200, 10_001, 100)])
 _DB_EDGES: Final = np.arange(-50, 21)
 
 

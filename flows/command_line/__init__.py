@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
@@ -28,15 +29,27 @@ for command in cube_commands.COMMANDS:
     app.command(command.__name__.replace("_", "-").removesuffix("-cube"))(command)
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"softcon-cube {version('softcon-cube')}")
+        raise typer.Exit
+
+
 @app.callback()
 def _root(
-    version: bool = typer.Option(False, "--version", help="Print the version and exit."),
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_print_version,
+            is_eager=True,
+            help="Print the version and exit.",
+        ),
+    ] = False,
 ) -> None:
-    if version:
-        from importlib.metadata import version as installed
-
-        typer.echo(f"softcon-cube {installed('softcon-cube')}")
-        raise typer.Exit
+    del version
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -62,12 +75,29 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return complain(f"{error.format_message().rstrip('.')}; see --help", 2)
     except (Abort, KeyboardInterrupt):
         return complain("interrupted; the same command continues where this one stopped", 130)
+    except ModuleNotFoundError as error:
+        extra = _EXTRA_OF_MODULE.get(str(error.name).split(".")[0])
+        if extra is None:
+            raise
+        return complain(f"this command needs {error.name}: pip install 'softcon-cube[{extra}]'", 2)
     except Exception as error:
         code = _exit_code(error)
         if code is None:
             raise
         return complain(str(error), code)
     return result if isinstance(result, int) else 0
+
+
+_EXTRA_OF_MODULE = {
+    "dask": "build",
+    "distributed": "build",
+    "rasterio": "build",
+    "rioxarray": "build",
+    "scipy": "build",
+    "jinja2": "report",
+    "markupsafe": "report",
+    "PIL": "report",
+}
 
 
 def _exit_code(error: Exception) -> int | None:

@@ -20,6 +20,11 @@ def inspection_table(facts: CubeFacts) -> Group:
         _products(facts),
         _labels(facts),
         *(
+            Padding(Text(f"{name}: {_enumerate(product.reasons)}"), (0, 1))
+            for name, product in facts.products.items()
+            if product.reasons
+        ),
+        *(
             Padding(Text(f"{name}: {product.licence}; {product.attribution}"), (0, 1))
             for name, product in facts.products.items()
         ),
@@ -63,9 +68,7 @@ def _products(facts: CubeFacts) -> Table:
 
 
 def _labels(facts: CubeFacts) -> Table:
-    statuses = ", ".join(
-        f"{num:,} {name.replace('_', ' ')}" for name, num in facts.label_statuses.items()
-    )
+    statuses = _enumerate(facts.label_statuses)
     table = Table(box=box.SIMPLE, title=f"Labels: {statuses or 'none'}", title_justify="left")
     table.add_column("class", no_wrap=True)
     table.add_column("patches", justify="right")
@@ -74,3 +77,7 @@ def _labels(facts: CubeFacts) -> Table:
     for name, number in facts.class_patches.items():
         table.add_row(name, f"{number:,}", f"{number / labelled:.1%}" if labelled else "-")
     return table
+
+
+def _enumerate(numbers: dict[str, int]) -> str:
+    return ", ".join(f"{num:,} {name.replace('_', ' ')}" for name, num in numbers.items())
