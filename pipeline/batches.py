@@ -43,16 +43,26 @@ class AssembledBatch:
 
 
 def build_batch(
-    store: PatchStore, source: PatchSource, batch: int, lease_token: str
+    store: PatchStore,
+    source: PatchSource,
+    batch: int,
+    location_ids: Sequence[str],
+    lease_token: str,
 ) -> BatchMarker:
     """Read a batch's locations and write them; what Dask runs.
+
+    Args:
+        store: the cube.
+        source: where its patches come from.
+        batch: its number.
+        location_ids: the batch's locations, in order.
+        lease_token: of the builder.
 
     Raises:
         TransientError: the source is not reachable for now; the batch stays pending.
         LeaseLostError, LimitReachedError: as `PatchStore.write_batch`.
     """
-    start, stop = store.description.batch_range(batch)
-    locations = [read_safely(source, name) for name in store.location_ids[start:stop]]
+    locations = [read_safely(source, name) for name in location_ids]
     assembled = assemble_batch(store.layout, locations)
     return store.write_batch(
         batch,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pipeline.batches import build_batch
 from pipeline.errors import InputError, LeaseLostError, LimitReachedError, SoftconError
@@ -132,27 +132,24 @@ def _run(
 ) -> Iterator[tuple[int, BatchMarker | Exception]]:
     """Yield (batch, its marker or its error) as batches end."""
 
-    def source(batch: int) -> PatchSource:
+    def work(batch: int) -> tuple[PatchStore, PatchSource, int, Sequence[str], str]:
         start, stop = store.description.batch_range(batch)
-        return source_of_batch(store.location_ids[start:stop])
+        ids = store.location_ids[start:stop]
+        return store, source_of_batch(ids), batch, ids, lease_token
 
     if execution.scheduler is None and (execution.num_workers == 1 or len(pending) < 2):
         for batch in pending:
             try:
-                yield batch, build_batch(store, source(batch), batch, lease_token)
+                yield batch, build_batch(*work(batch))
             except Exception as error:  # noqa: BLE001 - the caller decides which errors end the run
                 yield batch, error
         return
     with dask_client(execution) as client:
-        yield from _run_on_dask(client, store, source, pending, lease_token)
+        yield from _run_on_dask(client, work, pending)
 
 
 def _run_on_dask(
-    client: Client,
-    store: PatchStore,
-    source: Callable[[int], PatchSource],
-    pending: Sequence[int],
-    lease_token: str,
+    client: Client, work: Callable[[int], tuple[Any, ...]], pending: Sequence[int]
 ) -> Iterator[tuple[int, BatchMarker | Exception]]:
     """Keep twice as many batches submitted as there are threads: the scheduler stays small."""
     from distributed import as_completed
@@ -165,9 +162,7 @@ def _run_on_dask(
     def submit_next() -> None:
         batch = next(waiting, None)
         if batch is not None:
-            future = client.submit(
-                build_batch, store, source(batch), batch, lease_token, pure=False, retries=0
-            )
+            future = client.submit(build_batch, *work(batch), pure=False, retries=0)
             batch_of[future.key] = batch
             running.add(future)
 

@@ -128,9 +128,10 @@ _GEO: Final = {
 
 def _names(codes: npt.NDArray[Any], enumeration: type[IntEnum]) -> pa.Array:
     names = [code.name.lower() for code in enumeration]
-    position = {int(code): index for index, code in enumerate(enumeration)}
-    indices = [position.get(int(code)) for code in codes]
-    return pa.DictionaryArray.from_arrays(pa.array(indices, pa.int8()), pa.array(names))
+    position = np.full(256, -1, dtype=np.int8)
+    position[[int(code) for code in enumeration]] = range(len(names))
+    indices = position[codes]
+    return pa.DictionaryArray.from_arrays(pa.array(indices, mask=indices < 0), pa.array(names))
 
 
 def _nullable(values: npt.NDArray[Any]) -> pa.Array:

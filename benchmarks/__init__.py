@@ -1,0 +1,1 @@
+"""Benchmarks: programs that print ratios from one run, ``python -m benchmarks.NAME``."""
