@@ -357,12 +357,17 @@ def test_array_with_uneven_coordinates_is_an_input_error() -> None:
 
 
 def test_sliced_array_stays_where_it_was() -> None:
-    """rioxarray keeps the transform of the whole; the coordinates are the truth."""
+    """rioxarray keeps the whole array's transform; the coordinates are the truth."""
     labels = noise((80, 80))
     array = as_array(labels).rio.write_transform()
-    part = open_land_cover(array.isel(y=slice(10, 70), x=slice(20, 80)))
+    part = open_land_cover(array[10:70, 20:80])
     patch = class_fractions_on(part, grid_at(30, 30))
     np.testing.assert_array_equal(patch.label, labels[30:62, 30:62])
+    thinned = open_land_cover(array[::2, ::2])
+    centred = Grid(32618, EASTING_M - 5, NORTHING_M + 5, 20, 40)
+    patch = class_fractions_on(thinned, centred)
+    assert not patch.resampled
+    np.testing.assert_array_equal(patch.label, labels[::2, ::2])
 
 
 def test_wrong_number_of_bands_is_an_input_error(tmp_path: Path) -> None:

@@ -15,6 +15,9 @@ from pipeline.reproject import (
     ArrayLabels,
     Lattice,
     Window,
+    _ExactLookup,
+    _FittedLookup,
+    _lookup,
     reproject_backscatter_db,
     reproject_labels,
     reproject_reflectance,
@@ -238,20 +241,72 @@ def test_grid_over_the_pole_is_transformed_point_by_point() -> None:
     assert_close_to_supersampled(labels, lattice, grid)
 
 
-def test_sparse_labels_are_counted_as_finely_as_the_reference() -> None:
-    """Twenty valid pixels under a patch: each sub-pixel weighs, so all 10 x 10 are looked up."""
+def raster_around(labels: np.ndarray, crs: str, px_m: float = 10.0) -> tuple[Lattice, Grid]:
+    """A raster in any metric CRS, and a patch in zone 17 that it surrounds."""
+    x, y = Transformer.from_crs(4326, crs, always_xy=True).transform(-75.6, 37.7)
+    half_m = px_m * len(labels) / 2
+    lattice = Lattice(crs, (px_m, 0.0, x - half_m, 0.0, -px_m, y + half_m), *labels.shape)
+    x, y = Transformer.from_crs(4326, 32617, always_xy=True).transform(-75.6, 37.7)
+    return lattice, Grid(32617, x - 1320, y + 1320)
+
+
+@pytest.mark.parametrize("crs", ["EPSG:32618", "EPSG:6933"])
+def test_sparse_labels_are_counted_as_finely_as_the_reference(crs: str) -> None:
+    """A few valid pixels under a patch: each sub-pixel weighs, so all 10 x 10 are looked up."""
     rng = np.random.default_rng(11)
-    labels = np.full((320, 320), MASKED, np.uint8)
-    labels[rng.integers(40, 280, 20), rng.integers(40, 280, 20)] = rng.integers(0, 9, 20)
-    lattice = Lattice("EPSG:32618", (10, 0, EASTING_M, 0, -10, NORTHING_M), 320, 320)
-    x, y = Transformer.from_crs(32618, 32617, always_xy=True).transform(
-        EASTING_M + 300, NORTHING_M - 150
-    )
-    grid = Grid(32617, x, y)
+    labels = np.full((420, 420), MASKED, np.uint8)
+    labels[rng.integers(80, 340, 40), rng.integers(80, 340, 40)] = rng.integers(0, 9, 40)
+    lattice, grid = raster_around(labels, crs)
     sampled = sample_labels(ArrayLabels(labels, lattice), grid)
     reference = supersampled_counts(labels, lattice, grid)
-    assert 0 < reference[:9].sum() < 2500
+    assert 0 < reference[:9].sum() < 5000
     np.testing.assert_allclose(sampled.class_counts, reference[:9], atol=1)
+
+
+def test_sampling_grows_finer_as_labels_grow_scarce() -> None:
+    rng = np.random.default_rng(13)
+    full = rng.integers(0, 9, (420, 420)).astype(np.uint8)
+    scarcity = rng.random(full.shape)
+    per_side = []
+    for valid_share in (1.0, 0.5, 0.2, 0.05, 0.001, 0.0):
+        labels = np.where(scarcity < valid_share, full, MASKED).astype(np.uint8)
+        lattice, grid = raster_around(labels, "EPSG:32618")
+        sampled = sample_labels(ArrayLabels(labels, lattice), grid)
+        per_side.append(sampled.num_samples**0.5 / 264)
+    # sqrt(180,000 / share) / 264, rounded up; nothing to sample in the last one.
+    assert per_side == [2, 3, 4, 8, 10, 1]
+
+
+def test_labels_beside_the_grid_do_not_pass_for_labels_under_it() -> None:
+    """A raster turned by 40 degrees: its corners are full, and under the grid lie four pixels."""
+    rng = np.random.default_rng(17)
+    labels = rng.integers(0, 9, (500, 500)).astype(np.uint8)
+    rows, columns = np.indices(labels.shape) - 250
+    labels[abs(rows) + abs(columns) < 200] = MASKED
+    labels[248:250, 240:242] = 3
+    cos, sin = 10 * np.cos(np.radians(40)), 10 * np.sin(np.radians(40))
+    corner = (EASTING_M - 250 * (cos + sin), NORTHING_M - 250 * (sin - cos))
+    transform = (cos, sin, corner[0], sin, -cos, corner[1])
+    lattice = Lattice("EPSG:32618", transform, 500, 500)
+    grid = Grid(32618, EASTING_M - 1320, NORTHING_M + 1320)
+    sampled = sample_labels(ArrayLabels(labels, lattice), grid)
+    reference = supersampled_counts(labels, lattice, grid)[:9]
+    assert 300 < reference[3] == reference.sum() < 500
+    assert sampled.num_samples == 2640**2
+    np.testing.assert_allclose(sampled.class_counts, reference, atol=1)
+
+
+@pytest.mark.parametrize("crs", ["EPSG:32618", "EPSG:6933", "EPSG:3857"])
+def test_sub_pixels_lie_where_pyproj_puts_them(crs: str) -> None:
+    """All but the few within 1e-5 px of a pixel's edge: none is expected among 640,000."""
+    labels = random_labels(np.random.default_rng(19), "noise", 420, 420, 0.0)
+    lattice, grid = raster_around(labels, crs)
+    raster = ArrayLabels(labels, lattice)
+    fitted, exact = _lookup(raster, grid), _ExactLookup(raster, grid)
+    assert isinstance(fitted, _FittedLookup)
+    looked_up = np.concatenate([block.copy() for _, block in fitted.rows(800, 1e-5)])
+    expected = np.concatenate([block for _, block in exact.rows(800, 0)])
+    assert np.count_nonzero(looked_up != expected) < 30
 
 
 @settings(max_examples=20, deadline=None)

@@ -95,8 +95,11 @@ def test_l1c_makes_the_slots_where_products_have_equally_many():
 
 
 def test_further_seasons_are_left_out_by_time_and_named():
-    arrangement = arrange_seasons({"s2_l1c": [image(d) for d in (50, 10, 40, 20, 30)]})
+    arrangement = arrange_seasons(
+        {"s2_l1c": [image(d) for d in (50, 10, 40, 20, 30)], "s1_grd": [image(29)]}
+    )
     assert days_of(arrangement, "s2_l1c") == [10, 20, 30, 40]
+    assert days_of(arrangement, "s1_grd") == [None, None, 29, None]
     assert arrangement.left_out == (("s2_l1c", image(50)),)
 
 

@@ -302,10 +302,11 @@ class TestDamage:
         write_tiff(file, pixels)
         self.check(layout, 0, "s1_grd", PatchStatus.REJECTED, StatusReason.IMPLAUSIBLE_VALUES, file)
 
-    def test_label_map_with_unknown_classes(self, layout):
+    @pytest.mark.parametrize("strange", [9, 254])
+    def test_label_map_with_unknown_classes(self, layout, strange):
         file = layout.file("dw", "0000200", 0, "label.tif")
         labels = np.zeros((264, 264), np.uint8)
-        labels[0, :2] = 9, 200
+        labels[5, 7], labels[5, 8] = strange, 255
         write_tiff(file, labels)
         self.check(
             layout, 0, "dynamic_world", PatchStatus.REJECTED, StatusReason.IMPLAUSIBLE_VALUES, file
@@ -455,21 +456,29 @@ def test_metadata_of_another_place_is_not_believed(layout):
     assert set(outcomes(location).values()) == {COMPLETE}
 
 
-def test_cloudy_images_do_not_spoil_the_grid_of_a_clear_one(tmp_path: Path):
+def write_displaced(root: Path, *images: tuple[float, tuple[int, int]]):
+    """Write images of one place by (cloud percentage, displacement of the 10 m array) and read."""
     place = random_place(np.random.default_rng(1))
-    days = [datetime(2020, 3, day, tzinfo=UTC) for day in (1, 11)]
-    for day, cloud, move in ((days[0], 19.0, {10: (40, -20)}), (days[1], 0.5, None)):
-        rng = np.random.default_rng(day.day)
+    for day, (cloud, moved_m) in enumerate(images, start=1):
+        rng = np.random.default_rng(day)
         write_acquisition(
-            tmp_path / "s2c" / "0000200" / f"{day:%Y%m%dT%H%M%S}_T{place.mgrs_tile}", "s2c",
-            place, SmoothWorld(place, rng).imagery("s2c", rng), day, cloud, move,
+            root / "s2c" / "0000200" / f"202003{day:02d}T100000_T{place.mgrs_tile}", "s2c", place,
+            SmoothWorld(place, rng).imagery("s2c", rng), datetime(2020, 3, day, tzinfo=UTC), cloud,
+            {10: moved_m},
         )  # fmt: skip
-    location = SSL4EOS12Source.open(tmp_path).read_location("0000200")
+    return SSL4EOS12Source.open(root).read_location("0000200")
+
+
+def test_one_clear_image_that_agrees_outweighs_cloudy_ones_that_do_not(tmp_path: Path):
+    location = write_displaced(tmp_path, (19.0, (40, -20)), (0.5, (0, 0)), (12.0, (-20, -20)))
     assert location.notes["grid_confirmed"] == 1
-    shutil.rmtree(next((tmp_path / "s2c" / "0000200").glob("20200311*")))
-    alone = SSL4EOS12Source.open(tmp_path).read_location("0000200")
-    assert alone.notes["grid_contradicted"] == 1
-    assert alone.georeference_error_m > math.hypot(40, 20)
+    assert location.georeference_error_m < 10
+
+
+def test_where_no_image_agrees_the_error_is_that_of_the_clearest(tmp_path: Path):
+    location = write_displaced(tmp_path, (19.0, (60, -60)), (0.5, (20, 0)), (12.0, (-60, -60)))
+    assert location.notes["grid_contradicted"] == 1
+    assert 20 < location.georeference_error_m < 50
 
 
 @pytest.mark.parametrize("coefficient", [math.nan, math.inf, 1e9, 0.0, -1e-4])
@@ -511,6 +520,7 @@ def test_stray_files_and_folders_are_ignored(layout):
     (layout.root / "s2c" / "with space").mkdir()
     (layout.root / "s2c" / "0000200" / "notes.txt").write_text("not an image")
     (layout.root / "s2c" / "0000200" / "thumbnails").mkdir()
+    (layout.root / "s2c" / "0000200" / ".ipynb_checkpoints").mkdir()
     assert SSL4EOS12Source.open(layout.root).location_ids() == ["0000200", "0000201"]
     location = read(layout)
     assert set(outcomes(location).values()) == {COMPLETE}
