@@ -22,7 +22,7 @@ from pipeline.patches import (
     valid_fraction,
 )
 from storage_schema.land_cover import NUM_CLASSES, UNKNOWN, LabelStatus
-from storage_schema.layout import NO_ORBIT, NO_TIME, NUM_SEASONS, Layout
+from storage_schema.layout import NO_ORBIT, NO_TIME, NUM_SEASONS, Layout, coarse_resolutions
 from storage_schema.products import PRODUCTS, ProductName
 from storage_schema.status import PatchStatus, StatusReason
 
@@ -123,6 +123,9 @@ def _lay_location(
 ) -> None:
     arrays = batch.arrays
     for name in ("longitude", "latitude", "epsg", "x_origin", "y_origin", "georeference_error_m"):
+        arrays[name][index] = getattr(location, name)
+    for resolution_m in coarse_resolutions(tuple(products)):
+        name = f"offset_{resolution_m}m"
         arrays[name][index] = getattr(location, name)
     arrays["split"][index] = location.split
     batch.counts.update(location.notes)

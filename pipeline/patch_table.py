@@ -21,7 +21,7 @@ import shapely
 import zarr
 
 from storage_schema.land_cover import CLASS_NAMES, LabelStatus
-from storage_schema.layout import NO_ORBIT, NO_TIME, Layout
+from storage_schema.layout import AXES, NO_ORBIT, NO_TIME, Layout, coarse_resolutions
 from storage_schema.status import OrbitPass, PatchStatus, Split, StatusReason
 
 PATCH_TABLE_KEY: Final = "patches.parquet"
@@ -83,6 +83,10 @@ class PatchTable:
         for name in ("longitude", "latitude", "epsg", "x_origin", "y_origin"):
             columns[name] = pa.array(small[name][location])
         columns["georeference_error_m"] = pa.array(small["georeference_error_m"][location])
+        for resolution_m in coarse_resolutions(self._products):
+            for axis, direction in enumerate(AXES):
+                offset = small[f"offset_{resolution_m}m"][location][:, axis]
+                columns[f"offset_{resolution_m}m_{direction}"] = _nullable(offset)
         columns["split"] = _names(small["split"][location], Split)
         columns["label_status"] = _names(small["label_status"][rows], LabelStatus)
         columns["labelled_fraction"] = _nullable(small["labelled_fraction"][rows])

@@ -81,6 +81,8 @@ class SeasonPatches:
 class LocationPatches:
     """One location: where it is, and up to four seasons of patches in slot order.
 
+    The 20 m and 60 m arrays of a rebuilt patch share the corner of the 10 m one. Those of an import
+    need not: `offset_20m`, `offset_60m` say where they start, m (east, north), NaN if unknown.
     `epsg` 0 and NaN origins mean that the grid is not known; the products then say why.
     `notes` counts what happened on the way (further seasons left out, ...), for the summary.
     """
@@ -94,6 +96,8 @@ class LocationPatches:
     georeference_error_m: float
     seasons: Sequence[SeasonPatches]
     split: Split = Split.TRAIN
+    offset_20m: tuple[float, float] = (0.0, 0.0)
+    offset_60m: tuple[float, float] = (0.0, 0.0)
     notes: Mapping[str, int] = field(default_factory=Counter)
     warnings: Sequence[str] = ()
     """Sentences for the log, each naming its file."""
@@ -108,7 +112,17 @@ class LocationPatches:
         """Return a location of which nothing is known but why it could not be read."""
         nan = float("nan")
         return cls(
-            location_id, nan, nan, 0, nan, nan, nan, (SeasonPatches(products),), warnings=warnings
+            location_id,
+            nan,
+            nan,
+            0,
+            nan,
+            nan,
+            nan,
+            (SeasonPatches(products),),
+            offset_20m=(nan, nan),
+            offset_60m=(nan, nan),
+            warnings=warnings,
         )
 
 

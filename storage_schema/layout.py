@@ -27,6 +27,8 @@ TIME_UNITS: Final = "milliseconds since 1970-01-01T00:00:00"
 NO_TIME: Final = -(2**63)
 NO_ORBIT: Final = -1
 
+AXES: Final = ("east", "north")
+
 SEAL_ATTRIBUTES: Final = frozenset({"digest", "sealed"})
 """Root attributes the digest cannot cover: itself, and that there is one."""
 
@@ -279,6 +281,7 @@ def _small_array(
         "season": NUM_SEASONS,
         "product": len(description.products),
         "land_cover_class": NUM_CLASSES,
+        "axis": len(AXES),
     }
     shape = tuple(sizes[dim] for dim in dims)
     string = dtype == "string"
@@ -404,7 +407,22 @@ def _location_arrays(
     def small(dtype: str, fill: object, **attributes: object) -> ArraySpec:  # type: ignore[type-arg]
         return _small_array(description, ("location",), dtype, fill, attributes)
 
-    return {
+    offsets = {
+        f"offset_{resolution_m}m": _small_array(
+            description,
+            ("location", "axis"),
+            "float32",
+            "NaN",
+            {
+                "long_name": f"where the {resolution_m} m arrays start, east and north of "
+                "x_origin, y_origin",
+                "units": "m",
+                "comment": "0 where all resolutions share the corner; NaN where not known",
+            },
+        )
+        for resolution_m in coarse_resolutions(description.products)
+    }
+    return offsets | {
         "longitude": small(
             "float64",
             "NaN",
@@ -501,6 +519,8 @@ def coordinate_values(
             if name != "dynamic_world":
                 dim = "band_s1" if name == "s1_grd" else f"band_{group.array}"
                 found[dim] = (group.bands, "string", {"long_name": f"bands of {group.array}"})
+    if coarse_resolutions(products):
+        found["axis"] = (AXES, "string", {"long_name": "axis of the UTM zone"})
     for resolution in sorted(resolutions):
         centres = [resolution * (i + 0.5) for i in range(2640 // resolution)]
         for axis, sign, way in (("x", 1, "east of x_origin"), ("y", -1, "north of y_origin")):
@@ -510,6 +530,11 @@ def coordinate_values(
                 {"long_name": f"pixel centre {way}", "units": "m"},
             )
     return found
+
+
+def coarse_resolutions(products: tuple[ProductName, ...]) -> list[Resolution]:
+    """Return the resolutions of these products beyond 10 m."""
+    return sorted({g.resolution_m for name in products for g in PRODUCTS[name].groups} - {10})
 
 
 def _root_attributes(description: CubeDescription) -> dict[str, Any]:

@@ -26,6 +26,7 @@ import rasterio
 from rasterio.errors import NotGeoreferencedWarning
 
 from pipeline.errors import InputError, TransientError
+from pipeline.georeference import Offset
 from pipeline.grids import Grid
 from pipeline.patches import LocationPatches, ProductPatch, SeasonPatches
 from pipeline.seasons import arrange_seasons
@@ -158,6 +159,8 @@ class SSL4EOS12Source:
             x_origin=math.nan if grid is None else grid.x_origin,
             y_origin=math.nan if grid is None else grid.y_origin,
             georeference_error_m=math.nan if grid is None else grid.error_m,
+            offset_20m=_east_north(grid.offset_20m if grid is not None else None),
+            offset_60m=_east_north(grid.offset_60m if grid is not None else None),
             seasons=tuple(seasons),
             notes=log.notes,
             warnings=tuple(log.warnings),
@@ -250,3 +253,7 @@ class SSL4EOS12Source:
                     patches["s2_l2a"], reason=StatusReason.ACQUISITION_DIFFERS
                 )
         return SeasonPatches(patches)
+
+
+def _east_north(offset: Offset | None) -> tuple[float, float]:
+    return (math.nan, math.nan) if offset is None else (offset.east_m, 0.0 - offset.south_m)

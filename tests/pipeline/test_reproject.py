@@ -282,7 +282,7 @@ def test_labels_beside_the_grid_do_not_pass_for_labels_under_it() -> None:
     rng = np.random.default_rng(17)
     labels = rng.integers(0, 9, (500, 500)).astype(np.uint8)
     rows, columns = np.indices(labels.shape) - 250
-    labels[abs(rows) + abs(columns) < 200] = MASKED
+    labels[abs(rows) + abs(columns) < 206] = MASKED
     labels[248:250, 240:242] = 3
     cos, sin = 10 * np.cos(np.radians(40)), 10 * np.sin(np.radians(40))
     corner = (EASTING_M - 250 * (cos + sin), NORTHING_M - 250 * (sin - cos))
