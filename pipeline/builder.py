@@ -7,13 +7,13 @@ import json
 import platform
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pipeline.batches import build_batch
-from pipeline.errors import InputError, LeaseLostError, LimitReachedError, SoftconError
+from pipeline.errors import InputError, LeaseLostError, LimitReachedError
 from pipeline.lease import Lease
 from pipeline.object_storage import ObjectStorage
 from pipeline.patch_store import BatchMarker, PatchStore, check_place
@@ -91,35 +91,50 @@ def build_cube(
         CubeDamagedError: batches of a sealed cube were repaired, and differ from those sealed.
     """
     execution = execution or Execution()
-    check_place(storage)
-    with Lease(storage) as lease:
+    with contextlib.ExitStack() as stack:
+        client = None
+        if execution.scheduler is not None:
+            client = stack.enter_context(dask_client(execution))  # Before anything is written.
+        check_place(storage)
+        lease = stack.enter_context(Lease(storage))
         store = PatchStore.begin(storage, description, location_ids)
         pending = store.pending_batches()
-        summary = BuildSummary(description.num_batches)
-        started = datetime.now(UTC)
-        progress(0, len(pending), None)
-        try:
-            outcomes = _run(store, source_of_batch, pending, lease.token, execution)
-            for done, (batch, outcome) in enumerate(outcomes, start=1):
-                if isinstance(outcome, LimitReachedError | LeaseLostError | InputError):
-                    raise outcome
-                if isinstance(outcome, Exception):
-                    summary.failures[batch] = f"{type(outcome).__name__}: {outcome}"
-                    progress(done, len(pending), None)
-                    continue
-                summary.built.append(batch)
-                summary.counts.update(outcome.counts)
-                summary.warnings.extend(outcome.warnings)
-                progress(done, len(pending), outcome)
-        finally:
-            if summary.built or summary.failures:
-                with contextlib.suppress(SoftconError):
-                    _record(storage, summary, execution, started, lease.token)
-        summary.built.sort()
+        if client is None and execution.num_workers > 1 and len(pending) > 1:
+            client = stack.enter_context(dask_client(execution))
+        summary = _build(store, source_of_batch, pending, lease.token, client, progress)
+        if summary.built or summary.failures:
+            _record(storage, summary, execution, lease)
         was_sealed = store.is_sealed
     if was_sealed and summary.built:
         # A repair: what was rebuilt has to be what was sealed.
         seal_cube(storage)
+    return summary
+
+
+def _build(
+    store: PatchStore,
+    source_of_batch: SourceOfBatch,
+    pending: Sequence[int],
+    lease_token: str,
+    client: Client | None,
+    progress: BuildProgress,
+) -> BuildSummary:
+    """Build the pending batches; an error of one batch ends the run only if it concerns all."""
+    summary = BuildSummary(store.description.num_batches)
+    progress(0, len(pending), None)
+    outcomes = _run(store, source_of_batch, pending, lease_token, client)
+    for done, (batch, outcome) in enumerate(outcomes, start=1):
+        if isinstance(outcome, LimitReachedError | LeaseLostError | InputError):
+            raise outcome
+        if isinstance(outcome, Exception):
+            summary.failures[batch] = f"{type(outcome).__name__}: {outcome}"
+            progress(done, len(pending), None)
+            continue
+        summary.built.append(batch)
+        summary.counts.update(outcome.counts)
+        summary.warnings.extend(outcome.warnings)
+        progress(done, len(pending), outcome)
+    summary.built.sort()
     return summary
 
 
@@ -128,7 +143,7 @@ def _run(
     source_of_batch: SourceOfBatch,
     pending: Sequence[int],
     lease_token: str,
-    execution: Execution,
+    client: Client | None,
 ) -> Iterator[tuple[int, BatchMarker | Exception]]:
     """Yield (batch, its marker or its error) as batches end."""
 
@@ -137,15 +152,14 @@ def _run(
         ids = store.location_ids[start:stop]
         return store, source_of_batch(ids), batch, ids, lease_token
 
-    if execution.scheduler is None and (execution.num_workers == 1 or len(pending) < 2):
-        for batch in pending:
-            try:
-                yield batch, build_batch(*work(batch))
-            except Exception as error:  # noqa: BLE001 - the caller decides which errors end the run
-                yield batch, error
-        return
-    with dask_client(execution) as client:
+    if client is not None:
         yield from _run_on_dask(client, work, pending)
+        return
+    for batch in pending:
+        try:
+            yield batch, build_batch(*work(batch))
+        except Exception as error:  # noqa: BLE001 - the caller decides which errors end the run
+            yield batch, error
 
 
 def _run_on_dask(
@@ -209,21 +223,19 @@ def dask_client(execution: Execution) -> Iterator[Client]:
 
 
 def _record(
-    storage: ObjectStorage,
-    summary: BuildSummary,
-    execution: Execution,
-    started: datetime,
-    lease_token: str,
+    storage: ObjectStorage, summary: BuildSummary, execution: Execution, lease: Lease
 ) -> None:
+    """Keep what this run did; execution settings belong here and nowhere near the digest."""
     record = {
-        "started": started.isoformat(timespec="seconds"),
+        "started": lease.since,
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
-        "execution": asdict(execution),
+        "num_workers": execution.num_workers,
+        "scheduler": execution.scheduler is not None,
         "built": summary.built,
         "failures": summary.failures,
         "counts": dict(summary.counts),
         "python": platform.python_version(),
         "software": {name: version(name) for name in ("softcon-cube", "zarr", "numcodecs")},
     }
-    name = f"{started.strftime('%Y%m%dT%H%M%SZ')}-{lease_token[:8]}"
-    storage.write(f"provenance/builds/{name}.json", json.dumps(record, indent=1).encode())
+    key = f"provenance/builds/{lease.since.replace(':', '')}-{lease.token[:8]}.json"
+    storage.write(key, json.dumps(record, indent=1).encode())

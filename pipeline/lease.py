@@ -105,6 +105,11 @@ class Lease:
         """What `check_lease` compares."""
         return self._record.token
 
+    @property
+    def since(self) -> str:
+        """When this builder began, ISO 8601, UTC."""
+        return self._record.since
+
     def __enter__(self) -> Self:
         held = self._storage.read(LEASE_KEY)
         other = LeaseRecord.decode(held) if held else None

@@ -304,6 +304,7 @@ def test_source_out_of_reach_leaves_its_batch_pending(tmp_path: Path, workers: i
 def test_dead_scheduler_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no Dask scheduler answers at nowhere"):
         build(tmp_path / "cube.zarr", execution=Execution(scheduler="nowhere"))
+    assert not (tmp_path / "cube.zarr").exists()
 
 
 def test_wrong_arrays_never_reach_the_disk(tmp_path: Path) -> None:
