@@ -12,6 +12,7 @@ Decision record: ``docs/decisions/0004-class-fractions.md`` (error bounds, measu
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -314,7 +315,7 @@ class _Lookup(Protocol):
     def rows(self, num_samples: int, tolerance_px: float) -> Iterator[tuple[int, Labels]]:
         """Yield (first sub-row, uint8 (sub-rows, num_samples)) from top to bottom.
 
-        A block is only good until the next one.
+        A block is only good until the next one, of this or of any other lookup of the thread.
         """
         ...
 
@@ -418,6 +419,36 @@ def _transformed(
         return lattice.row_column(x, y)
 
 
+class _Scratch(threading.local):
+    """Working memory of the lookups, one per thread, reused from block to block and grid to grid.
+
+    Dask's workers run with MALLOC_TRIM_THRESHOLD_ set, under which arrays of this size come fresh
+    from the system every time; faulting their pages in took half the worker's time.
+    """
+
+    def __init__(self) -> None:
+        self._size = 0
+
+    def blocks(
+        self, rows: int, columns: int
+    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.intp], Labels]:
+        """Return int32 (2, rows, columns), intp and uint8 (rows, columns), holding anything."""
+        size = rows * columns
+        if size > self._size:
+            self._size = size
+            self._pixel = np.empty(2 * size, np.int32)
+            self._index = np.empty(size, np.intp)
+            self._found = np.empty(size, np.uint8)
+        return (
+            self._pixel[: 2 * size].reshape(2, rows, columns),
+            self._index[:size].reshape(rows, columns),
+            self._found[:size].reshape(rows, columns),
+        )
+
+
+_scratch = _Scratch()
+
+
 class _FittedLookup:
     """Sub-pixels placed by a biquadratic, in fixed point, by blocks of rows.
 
@@ -446,11 +477,7 @@ class _FittedLookup:
         right = (np.arange(num_samples) + 0.5) / num_samples
         block_rows = self._block_rows(num_samples, tolerance_px)
         below = (np.arange(block_rows) - (block_rows - 1) / 2) / num_samples
-        # Reused from block to block: Dask sets MALLOC_TRIM_THRESHOLD_ in its workers, under which
-        # fresh arrays of this size fault in every page again, and all takes three times longer.
-        pixel = np.empty((2, block_rows, num_samples), np.int32)
-        index = np.empty((block_rows, num_samples), np.intp)
-        found = np.empty((block_rows, num_samples), np.uint8)
+        pixel, index, found = _scratch.blocks(block_rows, num_samples)
         for start in range(0, num_samples, block_rows):
             middle = (start + block_rows / 2) / num_samples
             c = self._places[:, 0] + middle * (self._places[:, 1] + middle * self._places[:, 2])
