@@ -300,7 +300,10 @@ def dask_pass(land_cover: LandCover, grids: list[Grid], num_workers: int) -> tup
     """Return the seconds of one pass over a warm cluster, and its largest worker's peak, MiB."""
     with (
         LocalCluster(
-            n_workers=num_workers, threads_per_worker=1, processes=True, dashboard_address=None
+            n_workers=num_workers,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address="127.0.0.1:0",
         ) as cluster,
         Client(cluster) as client,
     ):

@@ -30,15 +30,8 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from pipeline.errors import InputError
 from pipeline.grids import Grid
-from pipeline.reproject import (
-    Counts,
-    Labels,
-    Lattice,
-    Window,
-    read_padded,
-    same_lattice,
-    sample_labels,
-)
+from pipeline.label_sampling import sample_labels
+from pipeline.lattices import Counts, Labels, Lattice, Window, read_padded, same_lattice
 from storage_schema.land_cover import (
     CLASS_NAMES,
     MASKED,

@@ -11,18 +11,12 @@ from rasterio.transform import Affine
 
 from pipeline.errors import InputError
 from pipeline.grids import Grid
+from pipeline.label_sampling import _ExactLookup, _FittedLookup, _lookup, sample_labels
+from pipeline.lattices import ArrayLabels, Lattice, Window, same_lattice
 from pipeline.reproject import (
-    ArrayLabels,
-    Lattice,
-    Window,
-    _ExactLookup,
-    _FittedLookup,
-    _lookup,
     reproject_backscatter_db,
     reproject_labels,
     reproject_reflectance,
-    same_lattice,
-    sample_labels,
 )
 from storage_schema.land_cover import MASKED
 
