@@ -17,24 +17,22 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 import zarr
 
-from pipeline.class_fractions import count_classes
+from pipeline.audit_rules import (
+    Contradiction,
+    find_contradictions,
+    find_pixel_contradictions,
+)
 from pipeline.errors import InputError, SoftconError
 from pipeline.object_storage import ObjectStorage
 from pipeline.patch_store import BatchMarker, PatchStore, digest_of_array, histogram_key
-from pipeline.patch_table import PATCH_TABLE_KEY, SmallArrays, patch_rows, read_small_arrays
-from pipeline.patches import valid_fraction
+from pipeline.patch_table import PATCH_TABLE_KEY, patch_rows, read_small_arrays
 from pipeline.seal import derive_digest
 from pipeline.statistics import count_values, decode_counts
 from storage_schema.conformance import Violation, find_violations
-from storage_schema.land_cover import UNKNOWN, LabelStatus
-from storage_schema.layout import NO_TIME, NUM_SEASONS, SchemaVersionError
-from storage_schema.products import PRODUCTS, ProductName
-from storage_schema.status import PatchStatus, StatusReason
+from storage_schema.layout import NUM_SEASONS, SchemaVersionError
+from storage_schema.products import PRODUCTS
 
 BATCHES_LOOKED_INTO: Final = 8
-FRACTION_TOLERANCE: Final = 0.01
-"""Fractions from a resampled land-cover raster follow sub-pixels, not the stored label map."""
-EXACT_TOLERANCE: Final = 1e-6
 
 Progress = Callable[[int, int], None]
 
@@ -193,9 +191,8 @@ def _batch(store: PatchStore, marker: BatchMarker) -> Iterator[Violation]:
                 counts[group_.array], count_values(PRODUCTS[name], arrays[group_.array])
             ):
                 yield Violation(f"{group_.array}, {where}", "the counted values", "other pixels")
-    for index in range(marker.stop - marker.start):
-        for season in range(arrays["patch_status"].shape[1]):
-            yield from _patch(store, arrays, marker.start, index, season)
+    for contradiction in find_pixel_contradictions(store.description.products, arrays):
+        yield _violation(store, marker.start, contradiction)
 
 
 def _unreadable(
@@ -219,130 +216,18 @@ def _unreadable(
         yield from found
 
 
-def _patch(
-    store: PatchStore,
-    arrays: dict[str, npt.NDArray[Any]],
-    start: int,
-    index: int,
-    season: int,
-) -> Iterator[Violation]:
-    """Status against pixels, fractions against the label map."""
-    at = index, season
-    for position, name in enumerate(store.description.products):
-        described = PRODUCTS[name]
-        pixels = {group.array: arrays[group.array][at] for group in described.groups}
-        where = f"{name}, {_place(store, start + index, season)}"
-        if arrays["patch_status"][at][position] != PatchStatus.COMPLETE:
-            if any((values != described.fill_value).any() for values in pixels.values()):
-                yield Violation(where, "no pixels: it is not complete", "pixels")
-            continue
-        fraction = float(arrays["valid_fraction"][at][position])
-        found = valid_fraction(described, pixels)
-        if not abs(fraction - found) <= EXACT_TOLERANCE:
-            yield Violation(f"valid_fraction of {where}", f"{found:.6f}", f"{fraction:.6f}")
-        low, high = described.valid_range
-        for array, values in pixels.items():
-            stray = values[(values < low) | (values > high)]
-            stray = stray[stray != described.fill_value]
-            if stray.size:
-                yield Violation(f"{array}, {where}", f"values {low} to {high}", f"{stray[0]}")
-        if name == "dynamic_world":
-            yield from _fractions(arrays, at, pixels["dynamic_world_label"], where)
-
-
-def _fractions(
-    arrays: dict[str, npt.NDArray[Any]], at: tuple[int, int], label: npt.NDArray[Any], where: str
-) -> Iterator[Violation]:
-    try:
-        counts = count_classes(label)
-    except InputError as error:
-        yield Violation(where, "Dynamic World classes", str(error))
-        return
-    stored = arrays["class_fraction"][at]
-    if not counts.sum():
-        if not np.isnan(stored).all():
-            yield Violation(f"class_fraction of {where}", "NaN: no valid pixel", f"{stored}")
-        return
-    wanted = counts / counts.sum()
-    if not (np.abs(stored - wanted) <= FRACTION_TOLERANCE).all():
-        yield Violation(
-            f"class_fraction of {where}", f"{np.round(wanted, 4)}", f"{np.round(stored, 4)}"
-        )
-
-
 def _small_arrays(store: PatchStore, incomplete: set[int]) -> Iterator[Violation]:
     """What must hold in every patch, pixels aside."""
     per_batch = store.description.locations_per_batch
     for start, small in read_small_arrays(store.group, store.layout):
-        for index in range(len(small["location_id"])):
-            if (start + index) // per_batch not in incomplete:
-                yield from _location(store, small, start, index)
+        for found in find_contradictions(store.description.products, small):
+            if (start + found.location) // per_batch not in incomplete:
+                yield _violation(store, start, found)
 
 
-def _location(store: PatchStore, small: SmallArrays, start: int, index: int) -> Iterator[Violation]:
-    if int(small["epsg"][index]) and not _is_utm(int(small["epsg"][index])):
-        where = f"epsg, location {store.location_ids[start + index]}"
-        yield Violation(where, "a UTM zone of WGS 84", f"{small['epsg'][index]}")
-    for season in range(small["patch_status"].shape[1]):
-        place = _place(store, start + index, season)
-        yield from _provenance(store.description.products, small, (index, season), place)
-        yield from _labels(small, (index, season), place)
-
-
-def _provenance(
-    products: Sequence[ProductName], small: SmallArrays, at: tuple[int, int], place: str
-) -> Iterator[Violation]:
-    status, reason = small["patch_status"][at], small["status_reason"][at]
-    ids = [str(name) for name in small["acquisition_id"][at]]
-    for position, name in enumerate(products):
-        if status[position] == PatchStatus.PENDING:
-            yield Violation(f"patch_status of {name}, {place}", "an outcome", "pending")
-        elif status[position] not in set(PatchStatus):
-            yield Violation(f"patch_status of {name}, {place}", "a status", f"{status[position]}")
-        if reason[position] not in set(StatusReason):
-            yield Violation(f"status_reason of {name}, {place}", "a reason", f"{reason[position]}")
-        if status[position] == PatchStatus.COMPLETE:
-            if not ids[position]:
-                yield Violation(f"acquisition_id of {name}, {place}", "an id", "none")
-            if small["acquisition_time"][at][position] == NO_TIME:
-                yield Violation(f"acquisition_time of {name}, {place}", "a time", "none")
-    by_name = {name: i for i, name in enumerate(products) if status[i] == PatchStatus.COMPLETE}
-    optical = by_name.get("s2_l1c", by_name.get("s2_l2a"))
-    labels = by_name.get("dynamic_world")
-    # Dynamic World is made from one L1C image and shares its id.
-    if optical is not None and labels is not None and ids[optical] != ids[labels]:
-        yield Violation(
-            f"acquisition_id of dynamic_world, {place}",
-            f"that of {products[optical]}, {ids[optical]}",
-            ids[labels],
-        )
-    if {"s2_l1c", "s2_l2a"} <= set(by_name):
-        surface = by_name["s2_l2a"]
-        differ = ids[by_name["s2_l1c"]] != ids[surface]
-        flagged = reason[surface] == StatusReason.ACQUISITION_DIFFERS
-        if differ != flagged:
-            yield Violation(
-                f"status_reason of s2_l2a, {place}",
-                "acquisition_differs" if differ else "none: it is the L1C acquisition",
-                StatusReason(reason[surface]).name.lower(),
-            )
-
-
-def _labels(small: SmallArrays, at: tuple[int, int], place: str) -> Iterator[Violation]:
-    status, present = small["label_status"][at], small["class_present"][at]
-    fractions = small["class_fraction"][at]
-    if status not in set(LabelStatus):
-        yield Violation(f"label_status, {place}", "a status", f"{status}")
-    labelled = status == LabelStatus.LABELLED
-    if labelled == bool((present == UNKNOWN).any()):
-        expected = "0 and 1: it is labelled" if labelled else f"{UNKNOWN}: it is not labelled"
-        yield Violation(f"class_present, {place}", expected, f"{present}")
-    if not np.isnan(fractions).all():
-        total = float(np.sum(fractions, dtype=np.float64))
-        if not abs(total - 1) <= EXACT_TOLERANCE * len(fractions) or (fractions < 0).any():
-            yield Violation(f"class_fraction, {place}", "fractions that sum to 1", f"{total:.7f}")
-        if not small["labelled_fraction"][at] > 0:
-            yield Violation(f"labelled_fraction, {place}", "above 0", "nothing labelled")
+def _violation(store: PatchStore, start: int, found: Contradiction) -> Violation:
+    place = _place(store, start + found.location, found.season)
+    return Violation(f"{found.what}, {place}", found.expected, found.found)
 
 
 def _seal(store: PatchStore, markers: list[BatchMarker], readable: bool) -> Iterator[Violation]:
@@ -381,10 +266,6 @@ def _spread(batches: list[int], most: int) -> list[int]:
         return batches
     chosen = np.linspace(0, len(batches) - 1, most).round().astype(int)
     return [batches[i] for i in chosen]
-
-
-def _is_utm(epsg: int) -> bool:
-    return 32601 <= epsg <= 32660 or 32701 <= epsg <= 32760
 
 
 def _place(store: PatchStore, index: int, season: int) -> str:
