@@ -11,7 +11,8 @@ import pytest
 from flows.command_line import run
 from tests.ssl4eo_s12_layout import write_layout
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def fences(language: str) -> list[str]:
@@ -25,11 +26,12 @@ def test_commands_and_code_of_the_readme_run(
     monkeypatch.chdir(tmp_path)
     layout = write_layout(tmp_path / "ssl4eo_s12", 2, seed=3)
     assert layout.labels is not None
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
     layout.labels.rename(tmp_path / "ssl4eo_s12_ml.json")
     commands = [
         line for block in fences("") for line in block.splitlines() if line.startswith("softcon ")
     ]
-    assert len(commands) == 4
+    assert len(commands) == 6
     for command in commands:
         assert run(shlex.split(command)[1:]) == 0, command
     assert (tmp_path / "ssl4eo.html").stat().st_size > 10_000
@@ -38,8 +40,7 @@ def test_commands_and_code_of_the_readme_run(
 
 
 def test_links_of_the_readme_lead_somewhere() -> None:
-    root = Path(__file__).parent.parent
     targets = re.findall(r"\]\(([^)#]+)\)", README)
     assert targets
     for target in targets:
-        assert target.startswith("https://") or (root / target).exists(), target
+        assert target.startswith("https://") or (ROOT / target).exists(), target

