@@ -6,7 +6,9 @@ checked wholly, pixels for a spread of batches (all of them on request).
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
@@ -22,14 +24,21 @@ from pipeline.audit_rules import (
     find_contradictions,
     find_pixel_contradictions,
 )
-from pipeline.errors import InputError, SoftconError
+from pipeline.errors import CubeDamagedError, InputError, SoftconError
+from pipeline.lease import Lease
 from pipeline.object_storage import ObjectStorage
-from pipeline.patch_store import BatchMarker, PatchStore, digest_of_array, histogram_key
+from pipeline.patch_store import (
+    ROOT_KEY,
+    BatchMarker,
+    PatchStore,
+    digest_of_array,
+    histogram_key,
+)
 from pipeline.patch_table import PATCH_TABLE_KEY, patch_rows, read_small_arrays
 from pipeline.seal import derive_digest
 from pipeline.statistics import count_values, decode_counts
 from storage_schema.conformance import Violation, find_violations
-from storage_schema.layout import NUM_SEASONS, SchemaVersionError
+from storage_schema.layout import NUM_SEASONS, SchemaVersionError, check_schema_version
 from storage_schema.products import PRODUCTS
 
 BATCHES_LOOKED_INTO: Final = 8
@@ -44,6 +53,8 @@ class AuditResult:
     violations: list[Violation] = field(default_factory=list)
     num_batches: int = 0
     batches_read: list[int] = field(default_factory=list)
+    damaged_batches: set[int] = field(default_factory=set)
+    """Batches whose stored bytes are not what their markers say."""
     sealed: bool = False
 
     @property
@@ -68,15 +79,17 @@ def audit_cube(
     Raises:
         InputError: there is no cube, or one of another schema version.
     """
-    try:
-        store = PatchStore.open(storage)
-    except InputError:
-        violations = _structure(storage)
+    violations = _structure(storage)
+    if violations:
+        # Contents of arrays that are not as described cannot be judged.
         return AuditResult(violations)
+    store = PatchStore.open(storage)
     result = AuditResult(num_batches=store.description.num_batches, sealed=store.is_sealed)
-    result.violations += _structure(storage)
-    if result.violations:
-        return result  # Contents of arrays that are not as described cannot be judged.
+    try:
+        _ = store.location_ids
+    except CubeDamagedError as error:
+        result.violations.append(Violation("location_id", "readable bytes", str(error)))
+        return result
     markers, sizes = store.read_markers(), storage.list_sizes()
     incomplete = {
         batch
@@ -85,7 +98,8 @@ def audit_cube(
     }
     result.violations += _objects(store, markers, sizes)
     damaged = list(_unreadable_small_arrays(store, incomplete))
-    result.violations += damaged
+    result.violations += [violation for _, violation in damaged]
+    result.damaged_batches |= incomplete | {batch for batch, _ in damaged}
     if not damaged:
         result.violations += _small_arrays(store, incomplete)
     complete = [batch for batch in range(len(markers)) if batch not in incomplete]
@@ -94,7 +108,10 @@ def audit_cube(
         progress(done, len(chosen))
         marker = markers[batch]
         assert marker is not None, "a complete batch has a marker"
-        result.violations += _batch(store, marker)
+        found = list(_batch(store, marker))
+        result.violations += found
+        if found:
+            result.damaged_batches.add(batch)
         result.batches_read.append(batch)
     progress(len(chosen), len(chosen))
     if result.sealed:
@@ -103,14 +120,27 @@ def audit_cube(
     return result
 
 
+def unmark_damaged(storage: ObjectStorage, result: AuditResult) -> list[int]:
+    """Remove the markers of damaged batches, so that the build command writes them again.
+
+    Raises:
+        CubeInUseError: a builder is at work.
+    """
+    with Lease(storage):
+        PatchStore.open(storage).unmark(result.damaged_batches)
+    return sorted(result.damaged_batches)
+
+
 def _structure(storage: ObjectStorage) -> list[Violation]:
+    root = storage.read(ROOT_KEY)
+    if root is None:
+        PatchStore.open(storage)  # Raises the sentence that fits.
     try:
+        check_schema_version(dict(json.loads(root or b"{}").get("attributes", {})))
         group = zarr.open_group(storage.zarr_store(read_only=True), mode="r", use_consolidated=True)
         return find_violations(group)
     except SchemaVersionError as error:
         raise InputError(f"{storage}: {error}") from error
-    except FileNotFoundError as error:
-        raise InputError(f"there is no cube at {storage}: check the path") from error
     except (ValueError, KeyError, TypeError) as error:
         return [Violation("zarr.json", "readable metadata", f"{type(error).__name__}: {error}")]
 
@@ -141,7 +171,9 @@ def _objects(
             yield Violation(f"{name}, batch {first}", f"no object {key}", "one of unknown origin")
 
 
-def _unreadable_small_arrays(store: PatchStore, incomplete: set[int]) -> Iterator[Violation]:
+def _unreadable_small_arrays(
+    store: PatchStore, incomplete: set[int]
+) -> Iterator[tuple[int, Violation]]:
     """Name small arrays whose bytes cannot be decoded, batch by batch."""
     group = store.group
     for name in store.layout.names("plan", "location", "patch"):
@@ -154,7 +186,7 @@ def _unreadable_small_arrays(store: PatchStore, incomplete: set[int]) -> Iterato
                 try:
                     array[start:stop]
                 except Exception as error:  # noqa: BLE001 - as above
-                    yield _unreadable_batch(store, name, batch, error)
+                    yield batch, _unreadable_batch(store, name, batch, error)
 
 
 def _unreadable_batch(store: PatchStore, name: str, batch: int, error: Exception) -> Violation:
@@ -244,6 +276,9 @@ def _seal(store: PatchStore, markers: list[BatchMarker], readable: bool) -> Iter
     if value is None:
         yield Violation(PATCH_TABLE_KEY, "the table of patches", "nothing: seal the cube again")
         return
+    if hashlib.sha256(value).hexdigest() != attributes.get("patch_table_sha256"):
+        expected = "the bytes that were sealed"
+        yield Violation(PATCH_TABLE_KEY, expected, "other bytes: seal the cube again")
     try:
         table = pq.ParquetFile(io.BytesIO(value))
         rows, metadata = table.metadata.num_rows, table.metadata.metadata
@@ -255,9 +290,9 @@ def _seal(store: PatchStore, markers: list[BatchMarker], readable: bool) -> Iter
     if not readable:
         return
     small_arrays = read_small_arrays(store.group, store.layout)
-    expected = sum(int(patch_rows(small).sum()) for _, small in small_arrays)
-    if rows != expected:
-        yield Violation(PATCH_TABLE_KEY, f"{expected} rows", f"{rows}")
+    num_patches = sum(int(patch_rows(small).sum()) for _, small in small_arrays)
+    if rows != num_patches:
+        yield Violation(PATCH_TABLE_KEY, f"{num_patches} rows", f"{rows}")
 
 
 def _spread(batches: list[int], most: int) -> list[int]:

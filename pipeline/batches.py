@@ -62,8 +62,7 @@ def build_batch(
         TransientError: the source is not reachable for now; the batch stays pending.
         LeaseLostError, LimitReachedError: as `PatchStore.write_batch`.
     """
-    locations = [read_safely(source, name) for name in location_ids]
-    assembled = assemble_batch(store.layout, locations)
+    assembled = read_batch(store.layout, source, location_ids)
     return store.write_batch(
         batch,
         assembled.arrays,
@@ -71,6 +70,11 @@ def build_batch(
         counts=assembled.counts,
         warnings=assembled.warnings,
     )
+
+
+def read_batch(layout: Layout, source: PatchSource, location_ids: Sequence[str]) -> AssembledBatch:
+    """Read a batch's locations and lay them out; nothing is written."""
+    return assemble_batch(layout, [read_safely(source, name) for name in location_ids])
 
 
 def read_safely(source: PatchSource, location_id: str) -> LocationPatches:
@@ -140,7 +144,10 @@ def _lay_location(
             if patch is not None:
                 patch = check_patch(name, patch)
                 _lay_patch(batch, (*at, position), name, patch)
-                if patch.detail:
+                if patch.status in {PatchStatus.FAILED, PatchStatus.REJECTED}:
+                    batch.counts[f"patches_{patch.status.name.lower()}"] += 1
+                told = any(patch.detail in warning for warning in location.warnings)
+                if patch.detail and not told:
                     batch.warnings.append(
                         f"location {location.location_id}, season {season}, {name}: {patch.detail}"
                     )

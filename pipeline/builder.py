@@ -12,13 +12,13 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pipeline.batches import build_batch
-from pipeline.errors import InputError, LeaseLostError, LimitReachedError
+from pipeline.batches import build_batch, read_batch
+from pipeline.errors import CubeDamagedError, InputError, LeaseLostError, LimitReachedError
 from pipeline.lease import Lease
 from pipeline.object_storage import ObjectStorage
-from pipeline.patch_store import BatchMarker, PatchStore, check_place
+from pipeline.patch_store import BatchMarker, PatchStore, check_place, content_digests
 from pipeline.patches import PatchSource
-from pipeline.seal import seal_cube
+from pipeline.seal import derive_digest, seal_cube
 from storage_schema.layout import CubeDescription
 
 if TYPE_CHECKING:
@@ -71,7 +71,8 @@ def build_cube(
     source_of_batch: SourceOfBatch,
     *,
     execution: Execution | None = None,
-    progress: BuildProgress = _silent,
+    retry_failed: bool = False,
+    progress: BuildProgress | None = None,
 ) -> BuildSummary:
     """Build the pending batches of a cube; running it again continues, and repairs.
 
@@ -81,6 +82,7 @@ def build_cube(
         location_ids: one id per location, in order.
         source_of_batch: where the patches of a batch come from.
         execution: how many workers.
+        retry_failed: also rewrite complete batches that have failed or rejected patches.
         progress: told after every batch.
 
     Raises:
@@ -88,7 +90,8 @@ def build_cube(
         InputError: the place is taken, or the cube has another plan.
         LimitReachedError: the disk is full; what is complete stays.
         LeaseLostError: another builder took over.
-        CubeDamagedError: batches of a sealed cube were repaired, and differ from those sealed.
+        CubeDamagedError: batches of a sealed cube are to be repaired, but would differ from those
+            sealed; nothing was written.
     """
     execution = execution or Execution()
     with contextlib.ExitStack() as stack:
@@ -98,17 +101,46 @@ def build_cube(
         check_place(storage)
         lease = stack.enter_context(Lease(storage))
         store = PatchStore.begin(storage, description, location_ids)
+        was_sealed = store.is_sealed
+        if retry_failed:
+            if was_sealed:
+                raise InputError(
+                    f"{storage} is sealed and does not change: build a new cube to try failed "
+                    "patches again"
+                )
+            store.unmark(store.failed_batches())
         pending = store.pending_batches()
+        if was_sealed and pending:
+            _check_repair(store, source_of_batch, pending)
         if client is None and execution.num_workers > 1 and len(pending) > 1:
             client = stack.enter_context(dask_client(execution))
-        summary = _build(store, source_of_batch, pending, lease.token, client, progress)
+        summary = _build(store, source_of_batch, pending, lease.token, client, progress or _silent)
         if summary.built or summary.failures:
             _record(storage, summary, execution, lease)
-        was_sealed = store.is_sealed
     if was_sealed and summary.built:
-        # A repair: what was rebuilt has to be what was sealed.
         seal_cube(storage)
     return summary
+
+
+def _check_repair(
+    store: PatchStore, source_of_batch: SourceOfBatch, pending: Sequence[int]
+) -> None:
+    """Refuse to replace batches of a sealed cube by others: read first, write later."""
+    markers = store.read_markers()
+    for batch in pending:
+        start, stop = store.description.batch_range(batch)
+        ids = store.location_ids[start:stop]
+        assembled = read_batch(store.layout, source_of_batch(ids), ids)
+        digests = content_digests(store.layout, assembled.arrays)
+        markers[batch] = BatchMarker(batch, start, stop, digests, {})
+    digest = derive_digest(store, [marker for marker in markers if marker is not None])
+    if digest != store.attributes.get("digest"):
+        numbers = ", ".join(str(batch) for batch in pending[:5])
+        raise CubeDamagedError(
+            f"{store.storage} is sealed and misses batches ({numbers}), but what the source has "
+            "for them now is not what was sealed: restore the source, or build a new cube; "
+            "nothing was written"
+        )
 
 
 def _build(
@@ -212,6 +244,9 @@ def dask_client(execution: Execution) -> Iterator[Client]:
         return
     with (
         LocalCluster(
+            # Ctrl-C reaches every process of the terminal; ending workers is the builder's matter.
+            preload=["import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"],
+            preload_nanny=["import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"],
             n_workers=execution.num_workers,
             threads_per_worker=1,
             host="127.0.0.1",

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from pipeline.builder import BuildProgress, BuildSummary, Execution, build_cube
 from pipeline.errors import InputError
@@ -15,6 +16,18 @@ from pipeline.sources.ssl4eo_s12 import SSL4EOS12Source
 from pipeline.sources.ssl4eo_s12_labels import SeasonLabels, attach_labels, read_labels
 from storage_schema.layout import LOCATIONS_PER_BATCH, CubeDescription
 from storage_schema.products import ProductName
+
+SOURCE: Final = {
+    "name": "ssl4eo-s12",
+    "format": "SSL4EO-S12 v1 GeoTIFF folders",
+    "licence": "CC-BY-4.0",
+    "attribution": "SSL4EO-S12: Wang et al. 2023, arXiv 2211.07044",
+}
+EARTH_ENGINE_IDS: Final[dict[ProductName, str]] = {
+    "s2_l1c": "COPERNICUS/S2",
+    "s2_l2a": "COPERNICUS/S2_SR",
+}
+"""SSL4EO-S12 v1 was cut before the harmonised collections existed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +56,7 @@ def import_ssl4eo_s12(
     products: Sequence[ProductName] | None = None,
     locations_per_batch: int = LOCATIONS_PER_BATCH,
     execution: Execution | None = None,
+    retry_failed: bool = False,
     progress: BuildProgress | None = None,
 ) -> BuildSummary:
     """Import a folder in the published SSL4EO-S12 layout; the same call continues and repairs.
@@ -54,6 +68,7 @@ def import_ssl4eo_s12(
         products: products to import; default: all that are there.
         locations_per_batch: locations per shard.
         execution: how many workers.
+        retry_failed: also read batches again that have failed or rejected patches.
         progress: told after every batch.
 
     Raises:
@@ -64,11 +79,19 @@ def import_ssl4eo_s12(
     if not location_ids:
         raise InputError(f"{root} holds no location: its folders s1, s2a and s2c are empty")
     labels = None if labels_file is None else read_labels(labels_file)
+    if labels is not None and labels.keys().isdisjoint(location_ids):
+        raise InputError(
+            f"label file {labels_file} names no location of {root} (its first is "
+            f"{next(iter(labels), 'none')}, theirs {location_ids[0]}): give the file of these data"
+        )
     settings = {} if labels_file is None else {"labels_sha256": _sha256(labels_file)}
     description = CubeDescription(
         num_locations=len(location_ids),
         products=source.products,
-        source={"name": "ssl4eo-s12", "format": "SSL4EO-S12 v1 GeoTIFF folders"},
+        source=SOURCE,
+        earth_engine_ids={
+            name: entry for name, entry in EARTH_ENGINE_IDS.items() if name in source.products
+        },
         settings=settings,
         season_meaning="time order of the location's Sentinel-2 acquisitions, earliest first",
         locations_per_batch=locations_per_batch,
@@ -79,9 +102,14 @@ def import_ssl4eo_s12(
             return source
         return LabelledSource(source, {name: labels[name] for name in ids if name in labels})
 
-    more = {} if progress is None else {"progress": progress}
     summary = build_cube(
-        storage, description, location_ids, source_of_batch, execution=execution, **more
+        storage,
+        description,
+        location_ids,
+        source_of_batch,
+        execution=execution,
+        retry_failed=retry_failed,
+        progress=progress,
     )
     if labels is not None:
         summary.counts["labels_without_imagery"] = len(labels.keys() - set(location_ids))

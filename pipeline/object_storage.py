@@ -24,7 +24,7 @@ from zarr.storage import ObjectStore as ZarrObjectStore
 
 from pipeline.errors import InputError, LimitReachedError, TransientError
 
-_SCHEME: Final = re.compile(r"^([a-zA-Z][a-zA-Z0-9+.-]*)://")
+_SCHEME: Final = re.compile(r"^([a-zA-Z][a-zA-Z0-9+.-]+):/")
 REQUEST_TIMEOUT: Final = timedelta(seconds=120)
 
 
@@ -50,7 +50,7 @@ class ObjectStorage:
                     f"{self.address!r} is no path: give a folder or s3://bucket/prefix"
                 )
             self.path = Path(self.address).absolute()
-        elif scheme[1] != "s3" or not self.address.removeprefix("s3://").strip("/"):
+        elif not re.match(r"s3://[^/]", self.address):
             raise InputError(
                 f"{self.address}: only local folders and s3://bucket/prefix can hold a cube"
             )

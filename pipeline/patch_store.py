@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final, Self
@@ -36,6 +36,7 @@ from storage_schema.layout import (
     describe,
 )
 from storage_schema.products import PRODUCTS
+from storage_schema.status import PatchStatus
 
 ROOT_KEY: Final = "zarr.json"
 BEGUN_KEY: Final = "provenance/begun.json"
@@ -184,10 +185,11 @@ class PatchStore:
         for name in type(wanted).model_fields:
             mine, theirs = getattr(self.layout.description, name), getattr(wanted, name)
             if json.loads(json.dumps(mine)) != json.loads(json.dumps(theirs)):
-                return f"{name.replace('_', ' ')} was {mine!r}, is now {theirs!r}"
+                was, now = (json.dumps(value, default=list) for value in (mine, theirs))
+                return f"{name.replace('_', ' ')}: then {was}, now {now}"
         for index, (mine, theirs) in enumerate(zip(self.location_ids, location_ids, strict=True)):
             if mine != theirs:
-                return f"location {index} was {mine}, is now {theirs}"
+                return f"location {index}: then {mine}, now {theirs}"
         return None
 
     # --- what is there ------------------------------------------------------------------------
@@ -215,7 +217,13 @@ class PatchStore:
     @cached_property
     def location_ids(self) -> list[str]:
         """The ids, in order."""
-        return [str(name) for name in np.asarray(self._array("location_id")[:])]
+        try:
+            return [str(name) for name in np.asarray(self._array("location_id")[:])]
+        except Exception as error:  # codecs raise what they like on damaged bytes
+            raise CubeDamagedError(
+                f"{self.storage}: the location ids (location_id/c/0) are damaged: restore this "
+                "object from a copy, or build the cube again elsewhere"
+            ) from error
 
     def read_marker(self, batch: int) -> BatchMarker | None:
         """Return a batch's marker; None where it has none or it is damaged."""
@@ -235,6 +243,13 @@ class PatchStore:
             for batch, marker in enumerate(self.read_markers())
             if marker is None or any(sizes.get(key) != size for key, size in marker.objects.items())
         ]
+
+    def failed_batches(self) -> list[int]:
+        """Return the complete batches with a patch that failed or was rejected."""
+        status = np.asarray(self._array(STATUS_ARRAY)[:])
+        wrong = (status == PatchStatus.FAILED) | (status == PatchStatus.REJECTED)
+        locations = np.flatnonzero(wrong.any(axis=(1, 2)))
+        return sorted({int(i) // self.description.locations_per_batch for i in locations})
 
     # --- writing ------------------------------------------------------------------------------
 
@@ -281,7 +296,7 @@ class PatchStore:
             batch=batch,
             start=start,
             stop=stop,
-            arrays={name: digest_of_array(arrays[name]) for name in names},
+            arrays=content_digests(self.layout, arrays),
             objects=objects,
             counts=dict(counts or {}),
             warnings=list(warnings),
@@ -290,6 +305,10 @@ class PatchStore:
         if not self.storage.create(marker_key(batch), marker.encode()):
             raise SoftconError(f"batch {batch} of {self.storage} was completed by another builder")
         return marker
+
+    def unmark(self, batches: Iterable[int]) -> None:
+        """Remove the markers of batches: the next build writes them again."""
+        self.storage.delete(marker_key(batch) for batch in batches)
 
     def _check_arrays(self, arrays: Arrays, names: Sequence[str], num_locations: int) -> None:
         if set(arrays) != set(names):
@@ -406,6 +425,12 @@ def check_place(storage: ObjectStorage) -> None:
     if set(storage.list_sizes()) <= {"lease.json", ".lease.json.lock"}:
         return
     raise InputError(f"{storage} is not empty and holds no cube: give another --out, or empty it")
+
+
+def content_digests(layout: Layout, arrays: Arrays) -> dict[str, str]:
+    """Return array name -> sha256 of a batch's content, as its marker records it."""
+    names = layout.names("pixels", "location", "patch")
+    return {name: digest_of_array(arrays[name]) for name in names}
 
 
 def digest_of_array(values: npt.NDArray[Any]) -> str:

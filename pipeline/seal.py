@@ -6,6 +6,7 @@ before it leaves an unsealed cube, and sealing again gives the same bytes.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 from collections import Counter
@@ -89,11 +90,14 @@ def _seal(store: PatchStore, progress: Progress) -> Seal:
             f"{digest}: a sealed cube must not change; run softcon audit to see where"
         )
     table = facts.table.finish(digest)
+    checksum = hashlib.sha256(table).hexdigest()
     if store.storage.read(PATCH_TABLE_KEY) != table:
         store.storage.write(PATCH_TABLE_KEY, table)
     if not sealed_before:
         store.storage.write("provenance/seal.json", json.dumps(_versions(), indent=1).encode())
-        store.write_attributes({}, {"digest": digest, "sealed": True})
+    if not sealed_before or before.get("patch_table_sha256") != checksum:
+        seal = {"digest": digest, "sealed": True, "patch_table_sha256": checksum}
+        store.write_attributes({}, seal)
     return Seal(digest, sealed_before, facts.num_patches)
 
 
@@ -123,10 +127,10 @@ def _read_counts(
         value = store.storage.read(histogram_key(batch))
         try:
             yield decode_counts(value or b"")
-        except (ValueError, OSError, KeyError, EOFError) as error:
+        except Exception as error:  # a damaged archive may raise anything
             raise CubeDamagedError(
-                f"{store.storage}: {histogram_key(batch)} is damaged; delete the marker of batch "
-                f"{batch} and run the build command again"
+                f"{store.storage}: {histogram_key(batch)} is damaged: run softcon audit --unmark, "
+                "then the build command again"
             ) from error
         progress(batch + 1, num_batches)
 

@@ -14,7 +14,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic_zarr.v3 import ArraySpec, GroupSpec
 
 from storage_schema.land_cover import CLASS_NAMES, CLASSES, MASKED, NUM_CLASSES, LabelStatus
-from storage_schema.products import PRODUCTS, BandGroup, Product, ProductName, Resolution
+from storage_schema.products import (
+    PRODUCT_NAMES,
+    PRODUCTS,
+    BandGroup,
+    Product,
+    ProductName,
+    Resolution,
+)
 from storage_schema.status import OrbitPass, PatchStatus, Split, StatusReason, flag_attributes
 
 SCHEMA_NAME: Final = "softcon-cube"
@@ -29,8 +36,8 @@ NO_ORBIT: Final = -1
 
 AXES: Final = ("east", "north")
 
-SEAL_ATTRIBUTES: Final = frozenset({"digest", "sealed"})
-"""Root attributes the digest cannot cover: itself, and that there is one."""
+SEAL_ATTRIBUTES: Final = frozenset({"digest", "sealed", "patch_table_sha256"})
+"""Root attributes the digest cannot cover: itself, and what is written after it."""
 
 ArrayRole = Literal["pixels", "patch", "location", "plan", "coordinate"]
 """pixels: sharded imagery; patch, location: small arrays, a chunk per batch; plan: written at the
@@ -53,6 +60,9 @@ class CubeDescription(BaseModel):
     season_meaning: str = Field(description="What a season slot is")
     radiometric_convention: dict[ProductName, str] = Field(
         default_factory=dict, description="Per product, where it is not the usual one"
+    )
+    earth_engine_ids: dict[ProductName, str] = Field(
+        default_factory=dict, description="Per product, where it is not the usual collection"
     )
     locations_per_batch: int = Field(LOCATIONS_PER_BATCH, ge=1, description="Locations per shard")
 
@@ -133,15 +143,23 @@ def description_from_attributes(
             "settings": attributes.get("settings"),
             "season_meaning": attributes.get("season_meaning"),
             "locations_per_batch": attributes.get("locations_per_batch"),
-            "radiometric_convention": {
-                name: entry["radiometric_convention"]
-                for name, entry in products.items()
-                if name in PRODUCTS
-                and entry.get("radiometric_convention")
-                not in (None, PRODUCTS[name].radiometric_convention)
-            },
+            "radiometric_convention": _unusual(products, "radiometric_convention"),
+            "earth_engine_ids": _unusual(products, "earth_engine_id"),
         }
     )
+
+
+def _unusual(products: Mapping[str, Mapping[str, Any]], key: str) -> dict[str, Any]:
+    """Return product -> what its entry says, where that is not the product's usual."""
+    return {
+        name: entry[key]
+        for name, entry in products.items()
+        if name in PRODUCT_NAMES and entry.get(key) not in (None, getattr(_product(name), key))
+    }
+
+
+def _product(name: str) -> Product:
+    return next(product for product in PRODUCTS.values() if product.name == name)
 
 
 class SchemaVersionError(ValueError):
@@ -550,7 +568,9 @@ def _root_attributes(description: CubeDescription) -> dict[str, Any]:
         "products": {
             name: {
                 "title": PRODUCTS[name].title,
-                "earth_engine_id": PRODUCTS[name].earth_engine_id,
+                "earth_engine_id": description.earth_engine_ids.get(
+                    name, PRODUCTS[name].earth_engine_id
+                ),
                 "radiometric_convention": description.radiometric_convention.get(
                     name, PRODUCTS[name].radiometric_convention
                 ),

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flows.command_line.output import print_json, progress_bar, stdout
+from flows.command_line.output import check_output, print_json, progress_bar, stdout
 
 Cube = Annotated[str, typer.Argument(help="The cube: a folder, or s3://bucket/prefix.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -49,6 +49,12 @@ def audit(
     every: Annotated[
         bool, typer.Option("--all", help="Read the pixels of every batch, not of a spread.")
     ] = False,
+    unmark: Annotated[
+        bool,
+        typer.Option(
+            "--unmark", help="Remove the markers of damaged batches: the build writes them again."
+        ),
+    ] = False,
     json_output: Json = False,
 ) -> int:
     """Look for everything that is wrong with a cube; exit 1 and the list where something is.
@@ -56,11 +62,12 @@ def audit(
     Structure, markers, small arrays and the seal are checked wholly; checksums, ranges, and status
     against content for a spread of batches, or for all of them.
     """
-    from pipeline.audit import audit_cube
+    from pipeline.audit import audit_cube, unmark_damaged
     from pipeline.object_storage import ObjectStorage
 
     with progress_bar("auditing", "batches") as report:
         result = audit_cube(ObjectStorage(cube), all_batches=every, progress=report)
+    unmarked = unmark_damaged(ObjectStorage(cube), result) if unmark else []
     if json_output:
         print_json(
             {
@@ -68,6 +75,8 @@ def audit(
                 "sealed": result.sealed,
                 "num_batches": result.num_batches,
                 "batches_read": result.batches_read,
+                "damaged_batches": sorted(result.damaged_batches),
+                "unmarked": unmarked,
                 "violations": [
                     {"where": v.where, "expected": v.expected, "found": v.found}
                     for v in result.violations
@@ -84,6 +93,11 @@ def audit(
             markup=False,
             soft_wrap=True,
         )
+        if result.damaged_batches:
+            numbers = ", ".join(str(batch) for batch in sorted(result.damaged_batches))
+            remedy = "are unmarked: run the build command again" if unmarked else "can be mended: "
+            how = "" if unmarked else "add --unmark, then run the build command again"
+            stdout.print(f"damaged batches {numbers} {remedy}{how}", markup=False, soft_wrap=True)
     return 0 if result.passed else 1
 
 
@@ -97,6 +111,7 @@ def report(
     from pipeline.patch_store import PatchStore
     from pipeline.report import write_report
 
+    check_output(out, cube)
     storage = ObjectStorage(cube)
     store = PatchStore.open(storage)
     details: dict[str, object] = {}
@@ -124,6 +139,7 @@ def export_labels(
     from pipeline.patch_store import PatchStore
     from pipeline.sources.ssl4eo_s12_labels import write_labels
 
+    check_output(json_file, cube)
     labels, statuses = collect(PatchStore.open(ObjectStorage(cube)))
     try:
         write_labels(json_file, labels)

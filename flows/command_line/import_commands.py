@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from storage_schema.products import ProductName
 
 app = typer.Typer(
-    help="Import a published data set into a cube.", no_args_is_help=True, rich_markup_mode="rich"
+    help="Import a published data set into a cube.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
 )
 
 
@@ -33,12 +35,18 @@ def ssl4eo_s12(
         typer.Option(help="Products to import, comma-separated; default: all that are there."),
     ] = None,
     locations_per_batch: Annotated[
-        int | None, typer.Option(min=1, help="Locations per shard of a new cube (default 64).")
+        int | None,
+        typer.Option(min=1, max=1024, help="Locations per shard of a new cube (default 64)."),
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Worker processes on this machine.")] = 1,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Worker processes on this machine (default 1).")
+    ] = None,
     dask: Annotated[
         str | None, typer.Option(help="Address of a Dask scheduler, instead of --workers.")
     ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Read batches with failed patches again.")
+    ] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> int:
     """Import SSL4EO-S12 in its original folders; the same command continues an interrupted import.
@@ -47,10 +55,13 @@ def ssl4eo_s12(
     its error stored. One bad location or file never stops the rest: it gets a status and a warning.
     """
     from pipeline.builder import Execution
+    from pipeline.errors import InputError
     from pipeline.importing import import_ssl4eo_s12
     from pipeline.object_storage import ObjectStorage
     from storage_schema.layout import LOCATIONS_PER_BATCH
 
+    if workers is not None and dask is not None:
+        raise InputError("--workers and --dask exclude each other: leave one out")
     storage = ObjectStorage(out)
     with progress_bar("importing", "batches") as report:
         summary = import_ssl4eo_s12(
@@ -59,7 +70,8 @@ def ssl4eo_s12(
             labels,
             products=None if products is None else _parse_products(products),
             locations_per_batch=locations_per_batch or LOCATIONS_PER_BATCH,
-            execution=Execution(num_workers=workers, scheduler=dask),
+            execution=Execution(num_workers=workers or 1, scheduler=dask),
+            retry_failed=retry_failed,
             progress=report,
         )
     if json_output:
@@ -93,7 +105,8 @@ def _print_summary(cube: str, summary: BuildSummary) -> None:
         stdout.print(f"{cube} is complete: nothing to do", markup=False)
     else:
         stdout.print(
-            f"{cube}: {len(summary.built)} of {summary.num_batches} batches written", markup=False
+            f"{cube}: {len(summary.built)} batches written now, {summary.num_batches} in all",
+            markup=False,
         )
     for name, number in sorted(summary.counts.items()):
         stdout.print(f"  {name.replace('_', ' ')}: {number}", markup=False)

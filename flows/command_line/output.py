@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.console import Console
@@ -22,6 +23,22 @@ def complain(sentence: str, code: int) -> int:
     # Plain text: a terminal's width must not break a path, nor brackets pass for markup.
     sys.stderr.write(f"softcon: {' '.join(sentence.split())}\n")
     return code
+
+
+def check_output(path: Path, cube: str) -> None:
+    """Refuse a file that cannot be written, or would be written into the cube.
+
+    Raises:
+        InputError: it is a folder, its folder is missing, or it lies in the cube.
+    """
+    from pipeline.errors import InputError
+
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: give the path of a file")
+    if not path.parent.is_dir():
+        raise InputError(f"the folder {path.parent} does not exist: create it first")
+    if Path(cube).resolve() in path.resolve().parents:
+        raise InputError(f"{path} lies in the cube {cube}: choose another place")
 
 
 def print_json(value: Any) -> None:

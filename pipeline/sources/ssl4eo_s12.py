@@ -77,6 +77,11 @@ class SSL4EOS12Source:
         """
         if not root.is_dir():
             raise InputError(f"{root} is not a folder: give the one that holds s1, s2a, s2c")
+        for folder in FOLDERS.values():
+            if (root / folder).exists() and not (root / folder).is_dir():
+                raise InputError(
+                    f"{root / folder} is a file: it has to be the folder of locations, or away"
+                )
         found = {name for name, folder in FOLDERS.items() if (root / folder).is_dir()}
         for name in products or ():
             if name not in found:
@@ -88,6 +93,8 @@ class SSL4EOS12Source:
             raise InputError(
                 f"{root} has none of the folders s1, s2a, s2c to read imagery from: give the "
                 "folder that holds them"
+                if products is None
+                else "only label maps are asked for: add s2_l1c, s2_l2a or s1_grd to the products"
             )
         return cls(root, tuple(name for name in PRODUCT_NAMES if name in chosen))
 

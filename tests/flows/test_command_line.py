@@ -152,8 +152,33 @@ def test_audit_of_a_damaged_cube_exits_1_with_the_list(
             "'--workers': Input should be greater",
         ),
         (["import", "ssl4eo-s12", "--root", "ROOT", "--out", "CUBE"], "another plan"),
-        (["report", "CUBE", "--out", "no/such/folder/x.html"], "no/such/folder"),
-        (["export-labels", "CUBE", "--json", "no/such/folder/x.json"], "cannot be written"),
+        (["report", "CUBE", "--out", "no/such/folder/x.html"], "does not exist: create it first"),
+        (["report", "CUBE", "--out", "CUBE/zarr.json"], "lies in the cube"),
+        (["export-labels", "CUBE", "--json", ""], "is a folder"),
+        (["import", "ssl4eo-s12", "--root", "ROOT", "--out", "s3:/b/x"], "only local folders"),
+        (
+            [
+                "import",
+                "ssl4eo-s12",
+                "--root",
+                "ROOT",
+                "--out",
+                "x",
+                "--dask",
+                "a",
+                "--workers",
+                "2",
+            ],
+            "exclude each other",
+        ),
+        (
+            ["import", "ssl4eo-s12", "--root", "ROOT", "--out", "x", "--products", "dynamic_world"],
+            "only label maps are asked for",
+        ),
+        (
+            ["export-labels", "CUBE", "--json", "no/such/folder/x.json"],
+            "does not exist: create it first",
+        ),
     ],
 )
 def test_mistake_is_one_sentence_and_exit_2_and_leaves_nothing_behind(
@@ -166,8 +191,9 @@ def test_mistake_is_one_sentence_and_exit_2_and_leaves_nothing_behind(
     complaint: Callable[[list[str]], tuple[int, str]],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    places = {"CUBE": str(cube), "ROOT": str(published)}
-    code, said = complaint([places.get(word, word) for word in arguments])
+    code, said = complaint(
+        [word.replace("CUBE", str(cube)).replace("ROOT", str(published)) for word in arguments]
+    )
     assert code == 2
     assert sentence in said
     (line,) = [line for line in said.splitlines() if line.startswith("softcon: ")]

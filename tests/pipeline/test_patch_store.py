@@ -157,12 +157,12 @@ def test_missing_bucket_is_a_sentence(s3_endpoint: str) -> None:
 def test_another_plan_is_refused_and_nothing_is_touched(tmp_path: Path) -> None:
     build(tmp_path / "cube.zarr")
     before = stored_files(tmp_path / "cube.zarr")
-    with pytest.raises(InputError, match=r"another plan \(source was .*synthetic.*other"):
+    with pytest.raises(InputError, match=r"another plan \(source: then .*synthetic.*now .*other"):
         build(
             tmp_path / "cube.zarr",
             description=describe_cube(NUM_LOCATIONS, source={"name": "other"}),
         )
-    with pytest.raises(InputError, match=r"another plan \(num locations was 5, is now 6"):
+    with pytest.raises(InputError, match=r"another plan \(num locations: then 5, now 6"):
         build(tmp_path / "cube.zarr", num=6)
     assert stored_files(tmp_path / "cube.zarr") == before
 
@@ -170,7 +170,7 @@ def test_another_plan_is_refused_and_nothing_is_touched(tmp_path: Path) -> None:
 def test_renamed_location_is_another_plan(tmp_path: Path) -> None:
     build(tmp_path / "cube.zarr")
     names = [*location_names(NUM_LOCATIONS - 1), "9999999"]
-    with pytest.raises(InputError, match="location 4 was 0000004, is now 9999999"):
+    with pytest.raises(InputError, match="location 4: then 0000004, now 9999999"):
         build_cube(
             ObjectStorage(tmp_path / "cube.zarr"),
             describe_cube(NUM_LOCATIONS),
@@ -247,13 +247,42 @@ def test_other_pixels_give_another_digest(tmp_path: Path) -> None:
     assert len(digests) == 2
 
 
-def test_sealed_cube_cannot_be_repaired_with_other_pixels(tmp_path: Path) -> None:
+def test_repair_of_a_sealed_cube_with_other_pixels_is_refused_before_anything_is_written(
+    tmp_path: Path,
+) -> None:
     storage = ObjectStorage(tmp_path / "cube.zarr")
     build(tmp_path / "cube.zarr")
     seal_cube(storage)
     storage.delete([marker_key(1)])
-    with pytest.raises(CubeDamagedError, match="was sealed with digest"):
+    before = stored_files(tmp_path / "cube.zarr")
+    with pytest.raises(CubeDamagedError, match=r"misses batches \(1\).*nothing was written"):
         build(tmp_path / "cube.zarr", SyntheticSource(salt="other"))
+    assert stored_files(tmp_path / "cube.zarr") == before
+
+
+def test_failed_patches_are_tried_again_on_request(tmp_path: Path) -> None:
+    cube = tmp_path / "cube.zarr"
+    build(cube, TroubledSource(error=ZeroDivisionError("oops")))
+    assert build(cube).built == []
+    again = build_cube(
+        ObjectStorage(cube),
+        describe_cube(NUM_LOCATIONS),
+        location_names(NUM_LOCATIONS),
+        lambda _: SyntheticSource(),
+        retry_failed=True,
+    )
+    assert again.built == [1]
+    build(tmp_path / "calm.zarr")
+    digests = {seal_cube(ObjectStorage(c)).digest for c in (cube, tmp_path / "calm.zarr")}
+    assert len(digests) == 1
+    with pytest.raises(InputError, match="is sealed and does not change"):
+        build_cube(
+            ObjectStorage(cube),
+            describe_cube(NUM_LOCATIONS),
+            location_names(NUM_LOCATIONS),
+            lambda _: SyntheticSource(),
+            retry_failed=True,
+        )
 
 
 def test_stores_are_picklable_for_workers(tmp_path: Path) -> None:
