@@ -246,7 +246,6 @@ def dask_client(execution: Execution) -> Iterator[Client]:
         LocalCluster(
             # Ctrl-C reaches every process of the terminal; ending workers is the builder's matter.
             preload=["import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"],
-            preload_nanny=["import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"],
             n_workers=execution.num_workers,
             threads_per_worker=1,
             host="127.0.0.1",

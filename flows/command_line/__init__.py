@@ -75,7 +75,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
             return 0
         return complain(f"{error.format_message().rstrip('.')}; see --help", 2)
     except (Abort, KeyboardInterrupt):
-        return complain("interrupted; the same command continues where this one stopped", 130)
+        result = _INTERRUPTED
     except ModuleNotFoundError as error:
         extra = _EXTRA_OF_MODULE.get(str(error.name).split(".")[0])
         if extra is None:
@@ -86,8 +86,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
         if code is None:
             raise
         return complain(str(error), code)
+    if result == _INTERRUPTED:  # typer turns Ctrl-C into this code, without a word
+        return complain("interrupted; the same command continues where this one stopped", 130)
     return result if isinstance(result, int) else 0
 
+
+_INTERRUPTED = 130
 
 _EXTRA_OF_MODULE = {
     "dask": "build",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -211,6 +212,19 @@ def test_missing_extra_is_a_sentence(
     code, said = complaint(["report", str(cube), "--out", "x.html"])
     assert code == 2
     assert "pip install 'softcon-cube[report]'" in said
+
+
+def test_interrupt_says_that_the_same_command_continues(published: Path, tmp_path: Path) -> None:
+    command = [*SOFTCON, "import", "ssl4eo-s12", "--root", str(published)]
+    command += ["--out", str(tmp_path / "cube.zarr"), "--locations-per-batch", "1"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("importing: 0 of 3")
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read()
+        assert process.wait() == 130
+    assert said.splitlines()[-1].startswith("softcon: interrupted; the same command continues")
+    assert "Traceback" not in said
 
 
 @pytest.mark.server

@@ -571,7 +571,7 @@ def test_storage_that_does_not_answer_is_not_taken_for_damage(layout, monkeypatc
         ((), None, "has none of the folders s1, s2a, s2c"),
         (("dw",), None, "has none of the folders"),
         (("s1",), ["s2_l1c"], "has no folder s2c for s2_l1c"),
-        (("s1", "dw"), ["dynamic_world"], "has none of the folders"),
+        (("s1", "dw"), ["dynamic_world"], "only label maps are asked for"),
     ],
 )
 def test_a_folder_without_the_products_is_an_input_error(tmp_path: Path, make, products, message):
