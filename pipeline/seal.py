@@ -185,7 +185,7 @@ class _SmallFacts:
             },
             "products": {
                 name: entry
-                | {"attribution": PRODUCTS[name].attribution.replace("[years]", self._span(name))}
+                | {"attribution": PRODUCTS[name].attribution.replace(" [years]", self._span(name))}
                 for name, entry in self._root_products.items()
             },
         }
@@ -193,8 +193,8 @@ class _SmallFacts:
     def _span(self, product: ProductName) -> str:
         years = sorted(self._years[product])
         if not years:
-            return "[years]"
-        return str(years[0]) if len(years) == 1 else f"{years[0]}-{years[-1]}"
+            return ""
+        return f" {years[0]}" if len(years) == 1 else f" {years[0]}-{years[-1]}"
 
 
 def _versions() -> dict[str, str]:

@@ -575,7 +575,8 @@ def _root_attributes(description: CubeDescription) -> dict[str, Any]:
                     name, PRODUCTS[name].radiometric_convention
                 ),
                 "licence": PRODUCTS[name].licence,
-                "attribution": PRODUCTS[name].attribution,
+                # Sealing knows the years.
+                "attribution": PRODUCTS[name].attribution.replace(" [years]", ""),
             }
             for name in description.products
         },
