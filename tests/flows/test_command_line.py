@@ -37,18 +37,6 @@ def cube(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.fixture
-def complaint(capsys: pytest.CaptureFixture[str]) -> Callable[[list[str]], tuple[int, str]]:
-    """Run a command; return its exit code and what it said on stderr."""
-
-    def complain(arguments: list[str]) -> tuple[int, str]:
-        capsys.readouterr()
-        code = run(arguments)
-        return code, capsys.readouterr().err
-
-    return complain
-
-
 def test_help_answers_without_heavy_imports() -> None:
     script = (
         "import sys, flows.command_line as c; c.run(['--help']); "

@@ -21,18 +21,6 @@ CITIES = "kind: gaussian_around_cities\nnum_locations: 40\nnum_cities: 100\n"
 
 
 @pytest.fixture
-def complaint(capsys: pytest.CaptureFixture[str]) -> Callable[[list[str]], tuple[int, str]]:
-    """Run a command; return its exit code and what it said on stderr."""
-
-    def complain(arguments: list[str]) -> tuple[int, str]:
-        capsys.readouterr()
-        code = run(arguments)
-        return code, capsys.readouterr().err
-
-    return complain
-
-
-@pytest.fixture
 def config(tmp_path: Path) -> Path:
     path = tmp_path / "cities.yaml"
     path.write_text(CITIES)
