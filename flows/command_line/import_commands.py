@@ -105,7 +105,7 @@ def _print_summary(cube: str, summary: BuildSummary) -> None:
         stdout.print(f"{cube} is complete: nothing to do", markup=False)
     else:
         stdout.print(
-            f"{cube}: {len(summary.built)} batches written now, {summary.num_batches} in all",
+            f"{cube}: batches written now: {len(summary.built)}, in all: {summary.num_batches}",
             markup=False,
         )
     for name, number in sorted(summary.counts.items()):
