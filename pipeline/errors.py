@@ -23,10 +23,6 @@ class CubeDamagedError(SoftconError):
     """Stored bytes are missing, truncated or altered; the sentence names array and batch."""
 
 
-class PermanentError(SoftconError):
-    """Trying again would fail in the same way."""
-
-
 class TransientError(SoftconError):
     """Trying again may succeed (network, quota, overloaded service)."""
 

@@ -141,10 +141,15 @@ def optical_picture(product: ProductName, pixels: Pixels, bands: tuple[str, str,
 
 
 def sar_picture(pixels: Pixels) -> Rgb:
-    """Return VV, VH and VV - VH (all dB) as red, green and blue."""
+    """Return VV, VH and VV - VH (all dB), speckle averaged in power, as red, green and blue."""
     product = PRODUCTS["s1_grd"]
     valid = np.asarray(valid_mask(product, pixels).all(axis=0))
-    vv, vh = pixels.astype(np.float64) * (product.scale_factor or 1.0)
+    decibel = pixels.astype(np.float64) * (product.scale_factor or 1.0)
+    power = np.where(valid, 10 ** (decibel / 10), 0.0)
+    # Invalid neighbours take no part: their power is 0, and so is their weight.
+    weight = np.where(valid, _mean_of_neighbours(valid.astype(np.float64)), 1.0)
+    mean_power = np.where(valid, _mean_of_neighbours(power) / weight, 1.0)
+    vv, vh = 10 * np.log10(mean_power)
     return stretch(np.stack([vv, vh, vv - vh]), valid, _MIN_RANGE["dB"])
 
 

@@ -26,7 +26,13 @@ from pipeline.object_storage import ObjectStorage
 from pipeline.patch_store import PatchStore
 from pipeline.report import percent, render_report, write_report
 from pipeline.report_figures import TimelineRow, density_breaks, ticks, timeline, world_map
-from pipeline.report_gallery import NO_DATA_COLOUR, choose_patches, sample_statistics, stretch
+from pipeline.report_gallery import (
+    NO_DATA_COLOUR,
+    choose_patches,
+    sample_statistics,
+    sar_picture,
+    stretch,
+)
 from pipeline.report_summary import (
     FRACTION_EDGES,
     class_statistics,
@@ -670,3 +676,17 @@ def test_real_sample_is_reported(real_data: Path, tmp_path: Path) -> None:
     assert "contains modified Copernicus Sentinel data 2020" in section(text, "licences")
     # Derived with numpy from dw/0000200/20200604.../label.tif: 59,117 of 69,696 pixels are crops.
     assert "crops 84.8%" in section(text, "gallery")
+
+
+def test_sar_speckle_is_averaged_in_power_and_no_data_takes_no_part() -> None:
+    rng = np.random.default_rng(0)
+    speckle = rng.exponential(size=(2, 264, 264)) * np.array([0.1, 0.02])[:, None, None]
+    pixels = np.rint(1000 * np.log10(speckle)).astype(np.int16)
+    pixels[:, :, 132:] += 1500  # two fields, 15 dB apart
+    pixels[:, :20] = -32768
+    picture = sar_picture(pixels).astype(np.float64)
+    left, right = picture[30:, :125, 0], picture[30:, 140:, 0]
+    # One look alone has a spread of 5.6 dB, a third of the step; 25 looks have one of 0.9 dB.
+    assert left.std() + right.std() < 0.25 * (right.mean() - left.mean())
+    # Next to the no-data border the field is as bright as inside it.
+    assert abs(picture[20:22, :125, 0].mean() - left.mean()) < 3 * left.std() / np.sqrt(5)
