@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.budget import Ledger
 from pipeline.class_fractions import class_fractions_of
-from pipeline.errors import SoftconError
 from pipeline.patch_store import BatchMarker, PatchStore
 from pipeline.patches import (
     Label,
@@ -42,14 +43,34 @@ class AssembledBatch:
     warnings: list[str]
 
 
+@dataclass(frozen=True, slots=True)
+class BatchOutcome:
+    """How one batch ended.
+
+    Args:
+        batch: its number.
+        marker: of the written batch; None where it was not.
+        error: why not.
+        ledger: what it has cost either way.
+    """
+
+    batch: int
+    marker: BatchMarker | None
+    error: Exception | None
+    ledger: Ledger
+
+
 def build_batch(
     store: PatchStore,
     source: PatchSource,
     batch: int,
     location_ids: Sequence[str],
     lease_token: str,
-) -> BatchMarker:
+) -> BatchOutcome:
     """Read a batch's locations and write them; what Dask runs.
+
+    An error is part of the outcome, so that what the batch has cost is known all the same; the
+    batch then stays pending.
 
     Args:
         store: the cube.
@@ -57,52 +78,42 @@ def build_batch(
         batch: its number.
         location_ids: the batch's locations, in order.
         lease_token: of the builder.
-
-    Raises:
-        TransientError: the source is not reachable for now; the batch stays pending.
-        LeaseLostError, LimitReachedError: as `PatchStore.write_batch`.
     """
-    assembled = read_batch(store.layout, source, location_ids)
-    return store.write_batch(
-        batch,
-        assembled.arrays,
-        lease_token=lease_token,
-        counts=assembled.counts,
-        warnings=assembled.warnings,
-    )
+    try:
+        assembled = read_batch(store.layout, source, location_ids)
+        marker = store.write_batch(
+            batch,
+            assembled.arrays,
+            lease_token=lease_token,
+            counts=assembled.counts,
+            warnings=assembled.warnings,
+        )
+    except Exception as error:  # noqa: BLE001 - the builder decides which errors end the run
+        return BatchOutcome(batch, None, error, source.ledger)
+    return BatchOutcome(batch, marker, None, source.ledger)
 
 
 def read_batch(layout: Layout, source: PatchSource, location_ids: Sequence[str]) -> AssembledBatch:
-    """Read a batch's locations and lay them out; nothing is written."""
-    return assemble_batch(layout, [read_safely(source, name) for name in location_ids])
+    """Read a batch's locations and lay them out; nothing is written.
 
-
-def read_safely(source: PatchSource, location_id: str) -> LocationPatches:
-    """Read one location; whatever goes wrong with it stays its own trouble.
-
-    Errors of ours (a source out of reach, wrong input) concern more than one location and pass.
+    A location is laid out as soon as it is there: what is held twice is never the whole batch.
     """
-    try:
-        return source.read_location(location_id)
-    except SoftconError:
-        raise
-    except Exception as error:  # noqa: BLE001 - one bad location must not spoil its batch
-        detail = f"location {location_id} could not be read: {type(error).__name__}: {error}"
-        failed = ProductPatch(PatchStatus.FAILED, StatusReason.UNREADABLE_FILE, detail=detail)
-        return LocationPatches.without_place(
-            location_id, dict.fromkeys(source.products, failed), warnings=(detail,)
-        )
+    with closing(source.read_locations(location_ids)) as locations:
+        return assemble_batch(layout, locations, len(location_ids))
 
 
-def assemble_batch(layout: Layout, locations: Sequence[LocationPatches]) -> AssembledBatch:
+def assemble_batch(
+    layout: Layout, locations: Iterable[LocationPatches], num_locations: int
+) -> AssembledBatch:
     """Lay locations out as the arrays of one batch.
 
     Args:
         layout: of the cube.
-        locations: in the order of the cube, at most one batch of them.
+        locations: in the order of the cube.
+        num_locations: how many there are, at most one batch.
     """
     arrays = {
-        name: _filled(layout, name, len(locations))
+        name: _filled(layout, name, num_locations)
         for name in layout.names("pixels", "location", "patch")
     }
     assembled = AssembledBatch(arrays, Counter(), [])
@@ -116,6 +127,8 @@ def _filled(layout: Layout, name: str, num_locations: int) -> npt.NDArray[Any]:
     fill, dtype = spec.fill_value, str(spec.data_type)
     if dtype == "string":
         return np.full((num_locations, *spec.shape[1:]), fill, dtype=object)
+    if fill == 0:  # Pages of zeros take no memory before something is laid into them.
+        return np.zeros((num_locations, *spec.shape[1:]), dtype)
     return np.full((num_locations, *spec.shape[1:]), float(fill) if fill == "NaN" else fill, dtype)
 
 

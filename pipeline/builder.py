@@ -5,20 +5,23 @@ from __future__ import annotations
 import contextlib
 import json
 import platform
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from pipeline.batches import build_batch, read_batch
+from pipeline.batches import BatchOutcome, build_batch, read_batch
+from pipeline.budget import LEDGER_FOLDER, Budget, Ledger, read_ledgers
 from pipeline.errors import CubeDamagedError, InputError, LeaseLostError, LimitReachedError
 from pipeline.lease import Lease
 from pipeline.object_storage import ObjectStorage
 from pipeline.patch_store import BatchMarker, PatchStore, check_place, content_digests
 from pipeline.patches import PatchSource
 from pipeline.seal import derive_digest, seal_cube
+from pipeline.settings import BudgetSettings
 from storage_schema.layout import CubeDescription
 
 if TYPE_CHECKING:
@@ -26,6 +29,9 @@ if TYPE_CHECKING:
 
 SourceOfBatch = Callable[[Sequence[str]], PatchSource]
 """Returns the source for these locations: a worker then gets what its batch needs, no more."""
+
+PrepareCluster = Callable[["Client"], None]
+"""Called with the cluster's client before the first batch, for what its workers have to share."""
 
 
 class BuildProgress(Protocol):
@@ -47,10 +53,13 @@ class Execution:
     Args:
         num_workers: processes on this machine; 1 runs in this process.
         scheduler: address of a Dask scheduler to use instead.
+        batches_at_once: that a process has under way; with two, one is written while the next is
+            fetched.
     """
 
     num_workers: int = 1
     scheduler: str | None = None
+    batches_at_once: int = 1
 
 
 @dataclass(slots=True)
@@ -62,6 +71,10 @@ class BuildSummary:
     failures: dict[int, str] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     warnings: list[str] = field(default_factory=list)
+    ledger: Ledger = field(default_factory=Ledger)
+    num_locations: int = 0
+    stopped: str | None = None
+    """Why batches were left for the next run."""
 
 
 def build_cube(
@@ -73,6 +86,8 @@ def build_cube(
     execution: Execution | None = None,
     retry_failed: bool = False,
     progress: BuildProgress | None = None,
+    budget: BudgetSettings | None = None,
+    prepare_cluster: PrepareCluster | None = None,
 ) -> BuildSummary:
     """Build the pending batches of a cube; running it again continues, and repairs.
 
@@ -84,6 +99,8 @@ def build_cube(
         execution: how many workers.
         retry_failed: also rewrite complete batches that have failed or rejected patches.
         progress: told after every batch.
+        budget: what all runs of this cube may spend together; no further batch begins beyond it.
+        prepare_cluster: what the workers of a cluster have to share.
 
     Raises:
         CubeInUseError: another builder holds the cube.
@@ -114,9 +131,10 @@ def build_cube(
             _check_repair(store, source_of_batch, pending)
         if client is None and execution.num_workers > 1 and len(pending) > 1:
             client = stack.enter_context(dask_client(execution))
-        summary = _build(store, source_of_batch, pending, lease.token, client, progress or _silent)
-        if summary.built or summary.failures:
-            _record(storage, summary, execution, lease)
+        if client is not None and prepare_cluster is not None:
+            prepare_cluster(client)
+        run = _Run(store, source_of_batch, lease, execution, client, progress or _silent)
+        summary = run.build(pending, Budget(budget or BudgetSettings(), read_ledgers(storage)))
     if was_sealed and summary.built:
         seal_cube(storage)
     return summary
@@ -143,83 +161,163 @@ def _check_repair(
         )
 
 
-def _build(
-    store: PatchStore,
-    source_of_batch: SourceOfBatch,
-    pending: Sequence[int],
-    lease_token: str,
-    client: Client | None,
-    progress: BuildProgress,
-) -> BuildSummary:
-    """Build the pending batches; an error of one batch ends the run only if it concerns all."""
-    summary = BuildSummary(store.description.num_batches)
-    progress(0, len(pending), None)
-    outcomes = _run(store, source_of_batch, pending, lease_token, client)
-    for done, (batch, outcome) in enumerate(outcomes, start=1):
-        if isinstance(outcome, LimitReachedError | LeaseLostError | InputError):
-            raise outcome
-        if isinstance(outcome, Exception):
-            summary.failures[batch] = f"{type(outcome).__name__}: {outcome}"
-            progress(done, len(pending), None)
-            continue
-        summary.built.append(batch)
-        summary.counts.update(outcome.counts)
-        summary.warnings.extend(outcome.warnings)
-        progress(done, len(pending), outcome)
-    summary.built.sort()
-    return summary
+class _Run:
+    """One run over the pending batches of a cube."""
 
+    def __init__(
+        self,
+        store: PatchStore,
+        source_of_batch: SourceOfBatch,
+        lease: Lease,
+        execution: Execution,
+        client: Client | None,
+        progress: BuildProgress,
+    ) -> None:
+        self._store, self._source_of_batch, self._lease = store, source_of_batch, lease
+        self._execution, self._client, self._progress = execution, client, progress
+        self._summary = BuildSummary(store.description.num_batches)
 
-def _run(
-    store: PatchStore,
-    source_of_batch: SourceOfBatch,
-    pending: Sequence[int],
-    lease_token: str,
-    client: Client | None,
-) -> Iterator[tuple[int, BatchMarker | Exception]]:
-    """Yield (batch, its marker or its error) as batches end."""
-
-    def work(batch: int) -> tuple[PatchStore, PatchSource, int, Sequence[str], str]:
-        start, stop = store.description.batch_range(batch)
-        ids = store.location_ids[start:stop]
-        return store, source_of_batch(ids), batch, ids, lease_token
-
-    if client is not None:
-        yield from _run_on_dask(client, work, pending)
-        return
-    for batch in pending:
+    def build(self, pending: Sequence[int], budget: Budget) -> BuildSummary:
+        """Build batches; an error of one ends the run only if it concerns all."""
+        summary = self._summary
+        self._progress(0, len(pending), None)
         try:
-            yield batch, build_batch(*work(batch))
-        except Exception as error:  # noqa: BLE001 - the caller decides which errors end the run
-            yield batch, error
+            for done, outcome in enumerate(self._outcomes(pending, budget), start=1):
+                start, stop = self._store.description.batch_range(outcome.batch)
+                budget.note(outcome.ledger, stop - start)
+                summary.ledger.add(outcome.ledger)
+                if isinstance(outcome.error, LimitReachedError | LeaseLostError | InputError):
+                    raise outcome.error
+                if outcome.marker is None:
+                    error = outcome.error
+                    summary.failures[outcome.batch] = f"{type(error).__name__}: {error}"
+                else:
+                    summary.built.append(outcome.batch)
+                    summary.num_locations += stop - start
+                    summary.counts.update(outcome.marker.counts)
+                    summary.warnings.extend(outcome.marker.warnings)
+                self._write_ledger()
+                self._progress(done, len(pending), outcome.marker)
+        finally:
+            self._write_ledger()
+        summary.built.sort()
+        if summary.built or summary.failures:
+            _record(self._store.storage, summary, self._execution, self._lease)
+        return summary
+
+    def _write_ledger(self) -> None:
+        """Keep what this run has spent so far: a kill loses the batches under way at most."""
+        ledger = self._summary.ledger
+        if ledger.num_requests:
+            key = f"{LEDGER_FOLDER}/{_run_name(self._lease)}.json"
+            self._store.storage.write(key, ledger.encode())
+
+    def _outcomes(self, pending: Sequence[int], budget: Budget) -> Iterator[BatchOutcome]:
+        """Yield how batches end, as they end."""
+        if self._client is not None:
+            yield from self._run(pending, budget, _DaskTasks(self._client))
+        elif self._execution.batches_at_once == 1:
+            for batch in pending:
+                if self._no_room(budget, [batch]):
+                    return
+                yield build_batch(*self._work(batch))
+        else:
+            with _Threads(self._execution.batches_at_once) as tasks:
+                yield from self._run(pending, budget, tasks)
+
+    def _run(self, pending: Sequence[int], budget: Budget, tasks: _Tasks) -> Iterator[BatchOutcome]:
+        """Keep as many batches submitted as `tasks` takes, while the budget has room for them."""
+        waiting = deque(pending)
+        running: set[int] = set()
+        while waiting or running:
+            while waiting and len(running) < tasks.most_at_once:
+                if self._no_room(budget, [*running, waiting[0]]):
+                    waiting.clear()
+                    break
+                running.add(waiting[0])
+                tasks.submit(self._work(waiting.popleft()))
+            if running:
+                outcome = tasks.next_outcome()
+                running.discard(outcome.batch)
+                yield outcome
+
+    def _no_room(self, budget: Budget, batches: Sequence[int]) -> bool:
+        ranges = [self._store.description.batch_range(batch) for batch in batches]
+        self._summary.stopped = budget.shortage(sum(stop - start for start, stop in ranges))
+        return self._summary.stopped is not None
+
+    def _work(self, batch: int) -> tuple[PatchStore, PatchSource, int, Sequence[str], str]:
+        start, stop = self._store.description.batch_range(batch)
+        ids = self._store.location_ids[start:stop]
+        return self._store, self._source_of_batch(ids), batch, ids, self._lease.token
 
 
-def _run_on_dask(
-    client: Client, work: Callable[[int], tuple[Any, ...]], pending: Sequence[int]
-) -> Iterator[tuple[int, BatchMarker | Exception]]:
-    """Keep twice as many batches submitted as there are threads: the scheduler stays small."""
-    from distributed import as_completed
+class _Tasks(Protocol):
+    """Runs `build_batch` somewhere."""
 
-    waiting = iter(pending)
-    batch_of = {}
-    most = 2 * max(1, sum(client.nthreads().values()))
-    running = as_completed()
+    most_at_once: int
 
-    def submit_next() -> None:
-        batch = next(waiting, None)
-        if batch is not None:
-            future = client.submit(build_batch, *work(batch), pure=False, retries=0)
-            batch_of[future.key] = batch
-            running.add(future)
+    def submit(self, work: tuple[Any, ...]) -> None:
+        """Begin one batch."""
+        ...
 
-    for _ in range(min(most, len(pending))):
-        submit_next()
-    for future in running:
-        batch = batch_of.pop(future.key)
-        error = future.exception()
-        yield batch, error if error is not None else future.result()
+    def next_outcome(self) -> BatchOutcome:
+        """Wait for the next batch to end."""
+        ...
+
+
+class _DaskTasks:
+    """Batches on a cluster; twice as many are submitted as it has threads: it never runs dry."""
+
+    def __init__(self, client: Client) -> None:
+        from distributed import as_completed
+
+        self.most_at_once = 2 * max(1, sum(client.nthreads().values()))
+        self._client = client
+        self._running = as_completed()
+        self._batches: dict[str, int] = {}
+
+    def submit(self, work: tuple[Any, ...]) -> None:
+        future = self._client.submit(build_batch, *work, pure=False, retries=0)
+        self._batches[future.key] = work[2]
+        self._running.add(future)
+
+    def next_outcome(self) -> BatchOutcome:
+        future = next(self._running)
+        batch = self._batches.pop(future.key)
+        error = future.exception()  # Of Dask, such as a worker that died again and again.
+        found = BatchOutcome(batch, None, error, Ledger()) if error else future.result()
+        assert isinstance(found, BatchOutcome)
         future.release()
-        submit_next()
+        return found
+
+
+class _Threads:
+    """Batches in threads of this process."""
+
+    def __init__(self, num_threads: int) -> None:
+        self.most_at_once = num_threads
+        self._pool = ThreadPoolExecutor(num_threads, "batch")
+        self._running: set[Future[BatchOutcome]] = set()
+        self._sources: list[PatchSource] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is not None:
+            for source in self._sources:
+                source.cancel()
+        self._pool.shutdown(cancel_futures=True)
+
+    def submit(self, work: tuple[Any, ...]) -> None:
+        self._sources = [*self._sources[-self.most_at_once :], work[1]]
+        self._running.add(self._pool.submit(build_batch, *work))
+
+    def next_outcome(self) -> BatchOutcome:
+        done = next(as_completed(self._running))
+        self._running.remove(done)
+        return done.result()
 
 
 @contextlib.contextmanager
@@ -247,7 +345,7 @@ def dask_client(execution: Execution) -> Iterator[Client]:
             # Ctrl-C reaches every process of the terminal; ending workers is the builder's matter.
             preload=["import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"],
             n_workers=execution.num_workers,
-            threads_per_worker=1,
+            threads_per_worker=execution.batches_at_once,
             host="127.0.0.1",
             dashboard_address="127.0.0.1:0",
         ) as cluster,
@@ -268,8 +366,13 @@ def _record(
         "built": summary.built,
         "failures": summary.failures,
         "counts": dict(summary.counts),
+        "stopped": summary.stopped,
         "python": platform.python_version(),
         "software": {name: version(name) for name in ("softcon-cube", "zarr", "numcodecs")},
     }
-    key = f"provenance/builds/{lease.since.replace(':', '')}-{lease.token[:8]}.json"
+    key = f"provenance/builds/{_run_name(lease)}.json"
     storage.write(key, json.dumps(record, indent=1).encode())
+
+
+def _run_name(lease: Lease) -> str:
+    return f"{lease.since.replace(':', '')}-{lease.token[:8]}"

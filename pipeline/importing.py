@@ -12,6 +12,7 @@ from pipeline.builder import BuildProgress, BuildSummary, Execution, build_cube
 from pipeline.errors import InputError
 from pipeline.object_storage import ObjectStorage
 from pipeline.patches import LocationPatches
+from pipeline.sources.one_by_one import ReadsOneByOne
 from pipeline.sources.ssl4eo_s12 import SSL4EOS12Source
 from pipeline.sources.ssl4eo_s12_labels import SeasonLabels, attach_labels, read_labels
 from storage_schema.layout import LOCATIONS_PER_BATCH, CubeDescription
@@ -31,7 +32,7 @@ EARTH_ENGINE_IDS: Final[dict[ProductName, str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class LabelledSource:
+class LabelledSource(ReadsOneByOne):
     """A folder of imagery with the part of a label file that its batch needs; a `PatchSource`."""
 
     source: SSL4EOS12Source

@@ -17,18 +17,21 @@ DEFAULT_MIN_DISTANCE_M: Final = 3_840.0
 the ground, and each centre moves by up to 42 m when its patch is put on a tile's 60 m lattice."""
 MAX_SEED: Final = 2**63 - 1
 _MAX_COMPLAINTS: Final = 3
-_KINDS: Final = "gaussian_around_cities, uniform_on_land, utm_tiling, file"
+_KIND_NAMES: Final = ("gaussian_around_cities", "uniform_on_land", "utm_tiling", "file")
+_KINDS: Final = ", ".join(_KIND_NAMES)
 
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 NumLocations = Annotated[int, Field(ge=1, le=10_000_000, description="7-digit ids end there")]
 MinDistance = Annotated[float, Field(ge=PATCH_SIZE_M, le=1_000_000)]
 
 
-class _Settings(BaseModel):
+class SettingsModel(BaseModel):
+    """Settings are values: frozen, and closed to names they do not know."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class SplitSettings(_Settings):
+class SplitSettings(SettingsModel):
     """How locations are divided by blocks of the Earth's surface.
 
     Args:
@@ -59,7 +62,7 @@ class SplitSettings(_Settings):
         return self
 
 
-class RegionSettings(_Settings):
+class RegionSettings(SettingsModel):
     """A part of the Earth: a box, or the polygons of a GeoJSON file.
 
     Args:
@@ -90,7 +93,7 @@ class RegionSettings(_Settings):
         return self
 
 
-class _Common(_Settings):
+class _Common(SettingsModel):
     seed: Seed = 0
     split: SplitSettings = SplitSettings()
 
@@ -179,6 +182,15 @@ def read_location_settings(path: Path) -> LocationSettings:
     Raises:
         InputError: the file cannot be read, is not YAML, or holds something that does not belong.
     """
+    return parse_location_settings(read_yaml(path), str(path))
+
+
+def read_yaml(path: Path) -> dict[Any, Any]:
+    """Read a YAML file of settings.
+
+    Raises:
+        InputError: the file cannot be read, is not YAML, or holds no settings.
+    """
     import yaml
 
     try:
@@ -191,7 +203,7 @@ def read_location_settings(path: Path) -> LocationSettings:
         raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise InputError(f"{path} holds no settings: it has to consist of lines 'name: value'")
-    return parse_location_settings(values, str(path))
+    return values
 
 
 def parse_location_settings(values: Mapping[Any, Any], where: str) -> LocationSettings:
@@ -207,26 +219,33 @@ def parse_location_settings(values: Mapping[Any, Any], where: str) -> LocationSe
     try:
         return _ADAPTER.validate_python(dict(values))
     except ValidationError as error:
-        raise InputError(f"{where}: {_sentence(error)}") from error
+        raise InputError(f"{where}: {sentence_of(error, skip=1)}") from error
 
 
-def _sentence(error: ValidationError) -> str:
+def sentence_of(error: ValidationError, skip: int = 0) -> str:
+    """Say what is wrong with settings, in one sentence.
+
+    Args:
+        error: of pydantic.
+        skip: parts at the front of every place that the user did not write.
+    """
     found = error.errors()
-    parts = [_complaint(each) for each in found[:_MAX_COMPLAINTS]]
+    parts = [_complaint(each, skip) for each in found[:_MAX_COMPLAINTS]]
     if len(found) > _MAX_COMPLAINTS:
         parts.append(f"and {len(found) - _MAX_COMPLAINTS} more")
     return "; ".join(parts)
 
 
-def _complaint(found: Any) -> str:
-    # The first part of a place is the kind, which the user did not write there.
-    place = ".".join(str(part) for part in found["loc"][1:])
+def _complaint(found: Any, skip: int) -> str:
+    # A kind is part of pydantic's place, but no setting of its own.
+    place = ".".join(str(part) for part in found["loc"][skip:] if part not in _KIND_NAMES)
     message = str(found["msg"]).removeprefix("Value error, ")
+    before = f"{place}: " if place else ""
     if found["type"] == "union_tag_not_found":
-        return f"kind is missing; it is one of {_KINDS}"
+        return f"{before}kind is missing; it is one of {_KINDS}"
     if found["type"] == "union_tag_invalid":
         kind = found["input"].get("kind")
-        return f"kind {kind!r} is unknown; it is one of {_KINDS}"
+        return f"{before}kind {kind!r} is unknown; it is one of {_KINDS}"
     if found["type"] == "extra_forbidden":
         return f"{place} is no setting of this kind"
     if found["type"] == "missing":

@@ -8,13 +8,14 @@ in the stored dtype and on the location's grid. `check_patch` decides whether th
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.budget import Ledger
 from storage_schema.land_cover import LabelStatus
 from storage_schema.products import DYNAMIC_WORLD, PRODUCTS, BandGroup, Product, ProductName
 from storage_schema.status import OrbitPass, PatchStatus, Split, StatusReason
@@ -134,12 +135,25 @@ class PatchSource(Protocol):
         """The products this source delivers."""
         ...
 
+    @property
+    def ledger(self) -> Ledger:
+        """What reading has cost at a provider so far."""
+        ...
+
     def read_location(self, location_id: str) -> LocationPatches:
         """Read one location. Trouble with its data is a status, never an exception.
 
         Raises:
             TransientError: the source is not reachable for now.
         """
+        ...
+
+    def read_locations(self, location_ids: Sequence[str]) -> Generator[LocationPatches, None, None]:
+        """Read locations, in order; as `read_location`, but several may be under way at once."""
+        ...
+
+    def cancel(self) -> None:
+        """Let reads that are under way in this process end soon, whatever they raise."""
         ...
 
 

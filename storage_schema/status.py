@@ -38,6 +38,19 @@ class StatusReason(IntEnum):
     SERVICE_ERROR = 13
     NO_GRID = 14
     """The location's UTM grid could not be recovered."""
+    OTHER_TILE = 15
+    """A location keeps to one Sentinel-2 tile; its other tiles' images are left out."""
+    RANKED_LOWER = 16
+    """Another image of the season was preferred."""
+    NO_L2A = 17
+    NO_DYNAMIC_WORLD = 18
+    MISSING_POLARISATION = 19
+    TOO_FAR_IN_TIME = 20
+    OTHER_ORBIT_PASS = 21
+    DISAPPEARED = 22
+    """Listed, and gone when it was to be fetched."""
+    TOO_FEW_SEASONS = 23
+    """The location has fewer usable seasons than asked for."""
 
 
 class OrbitPass(IntEnum):

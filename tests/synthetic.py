@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pipeline.patches import Acquisition, LocationPatches, ProductPatch, SeasonPatches
+from pipeline.sources.one_by_one import ReadsOneByOne
 from storage_schema.layout import CubeDescription
 from storage_schema.products import PRODUCT_NAMES, PRODUCTS, ProductName
 from storage_schema.status import OrbitPass, PatchStatus, StatusReason
@@ -40,7 +41,7 @@ def describe_cube(
 
 
 @dataclass(frozen=True)
-class SyntheticSource:
+class SyntheticSource(ReadsOneByOne):
     """Patches with invalid pixels, missing seasons and failures, by location.
 
     `render_once` gives every location the same pixels: a pre-rendered patch costs nothing to make.

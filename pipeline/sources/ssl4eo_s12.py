@@ -30,6 +30,7 @@ from pipeline.georeference import Offset
 from pipeline.grids import Grid
 from pipeline.patches import LocationPatches, ProductPatch, SeasonPatches
 from pipeline.seasons import arrange_seasons
+from pipeline.sources.one_by_one import ReadsOneByOne
 from pipeline.sources.ssl4eo_s12_grid import IMAGERY, Slot, locate
 from pipeline.sources.ssl4eo_s12_images import (
     AcquisitionFolder,
@@ -53,7 +54,7 @@ _PLAIN_NAME: Final = re.compile(r"[0-9A-Za-z_-]+")
 
 
 @dataclass(frozen=True, slots=True)
-class SSL4EOS12Source:
+class SSL4EOS12Source(ReadsOneByOne):
     """A folder in the published layout; a `PatchSource`.
 
     Args:

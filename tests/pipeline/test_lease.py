@@ -109,7 +109,7 @@ def test_builder_that_lost_its_lease_writes_no_marker(tmp_path: Path) -> None:
     with Lease(storage) as lease:
         store = PatchStore.begin(storage, describe_cube(2), location_names(2))
         locations = [SyntheticSource().read_location(name) for name in location_names(2)]
-        arrays = assemble_batch(store.layout, locations).arrays
+        arrays = assemble_batch(store.layout, locations, 2).arrays
         set_lease(storage, expires_s=time.time() - 1, host="far-away")
         with Lease(storage) as thief:
             with pytest.raises(LeaseLostError, match="run the same command again"):

@@ -63,7 +63,7 @@ def test_what_was_written_is_read_back(cube_address: str) -> None:
     assert not summary.failures
     store = PatchStore.open(ObjectStorage(cube_address))
     wanted = assemble_batch(
-        store.layout, [SyntheticSource().read_location(name) for name in location_names(2)]
+        store.layout, [SyntheticSource().read_location(name) for name in location_names(2)], 2
     )
     for name, values in wanted.arrays.items():
         found = np.asarray(store.group[name][:2])
@@ -343,7 +343,7 @@ def test_wrong_arrays_never_reach_the_disk(tmp_path: Path) -> None:
         locations: Sequence[LocationPatches] = [
             SyntheticSource().read_location(name) for name in location_names(2)
         ]
-        arrays = assemble_batch(store.layout, locations).arrays
+        arrays = assemble_batch(store.layout, locations, 2).arrays
         arrays["epsg"] = arrays["epsg"].astype(np.int64)
         with pytest.raises(ValueError, match="epsg is int64"):
             store.write_batch(0, arrays, lease_token=lease.token)
