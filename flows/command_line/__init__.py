@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from flows.command_line import cube_commands, import_commands, location_commands
+from flows.command_line.emulator_commands import emulator
 from flows.command_line.output import complain
 from flows.command_line.rebuild_command import rebuild
 
@@ -27,7 +28,7 @@ app = typer.Typer(
 )
 app.add_typer(import_commands.app, name="import")
 app.add_typer(location_commands.app, name="locations")
-for command in (rebuild, *cube_commands.COMMANDS):
+for command in (rebuild, *cube_commands.COMMANDS, emulator):
     app.command(command.__name__.replace("_", "-").removesuffix("-cube"))(command)
 
 
@@ -106,6 +107,8 @@ _EXTRA_OF_MODULE = {
     "rioxarray": "build",
     "scipy": "build",
     "yaml": "build",
+    "starlette": "emulator",
+    "uvicorn": "emulator",
     "jinja2": "report",
     "markupsafe": "report",
     "PIL": "report",
