@@ -306,6 +306,7 @@ def _edges(
 
 def _unwrap(ring: Sequence[LonLat]) -> list[LonLat]:
     """Turn a jump from 180 to -180 into longitudes beyond 180."""
-    longitudes = np.unwrap([longitude for longitude, _ in ring], period=360.0)
-    longitudes -= 360.0 * math.floor((longitudes.min() + 180.0) / 360.0)
-    return [(float(x), y) for x, (_, y) in zip(longitudes, ring, strict=True)]
+    first = ring[0][0]
+    longitudes = [x - 360.0 * round((x - first) / 360.0) for x, _ in ring]
+    shift = -360.0 * math.floor((min(longitudes) + 180.0) / 360.0)
+    return [(x + shift, y) for x, (_, y) in zip(longitudes, ring, strict=True)]
