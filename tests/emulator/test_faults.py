@@ -1,0 +1,440 @@
+"""Faults by seed: which attempt meets one, and what a client sees of it."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import random
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import requests
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from emulator import faults
+from emulator.errors import CatalogueError, FaultError
+from emulator.faults import (
+    KINDS,
+    FaultMiddleware,
+    FaultPlan,
+    FaultSettings,
+    Probabilities,
+    parse_fault_settings,
+    read_fault_settings,
+)
+from emulator.request_work import Work, digest_of
+from emulator.running import emulator_in_thread
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "emulator").glob("faults_*.yaml"))
+PIXELS = "/v1/projects/emulator/image:computePixels"
+VALUE = "/v1/projects/emulator/value:compute"
+IMAGE = np.zeros((4, 5), [("B2", "u2"), ("VV", "f4")])
+
+
+def loads(*asset_ids: str, shared: bool = False) -> dict[str, Any]:
+    """A body whose expression loads images, their ids in place or among the shared values."""
+    values: dict[str, Any] = {}
+    images = []
+    for i, asset_id in enumerate(asset_ids):
+        constant: dict[str, Any] = {"constantValue": asset_id}
+        if shared:
+            values[f"id{i}"], constant = constant, {"valueReference": f"id{i}"}
+        arguments = {"id": constant}
+        images.append(
+            {"functionInvocationValue": {"functionName": "Image.load", "arguments": arguments}}
+        )
+    values["0"] = {"arrayValue": {"values": images}}
+    return {"expression": {"result": "0", "values": values}, "fileFormat": "NPY"}
+
+
+def work(name: str, path: str = PIXELS) -> Work:
+    return Work(path, b"", loads(name), digest_of(path.encode(), name.encode()))
+
+
+def settings(seed: int = 0, **probabilities: float) -> FaultSettings:
+    return FaultSettings(seed=seed, probabilities=Probabilities(**probabilities), stall_s=0.2)
+
+
+MIXED = settings(**{kind: 0.05 for kind in KINDS if kind != "latency"})
+
+
+def test_fault_depends_on_seed_request_and_attempt_not_on_the_order() -> None:
+    names = [f"COLLECTION/{i}" for i in range(200)]
+    forwards, shuffled = FaultPlan(MIXED), FaultPlan(MIXED)
+    there = {name: [forwards.next_attempt(work(name)) for _ in range(3)] for name in names}
+    questions = names * 3
+    random.Random(1).shuffle(questions)
+    again: dict[str, list[Any]] = {name: [] for name in names}
+    for name in questions:
+        again[name].append(shuffled.next_attempt(work(name)))
+    assert again == there
+    kinds = [[plan.kind for plan in plans] for plans in there.values()]
+    assert any(len(set(tries)) > 1 for tries in kinds)  # a further try may fare otherwise
+    other = FaultPlan(MIXED.model_copy(update={"seed": 1}))
+    assert [[other.attempt(work(name), i).kind for i in range(3)] for name in names] != kinds
+
+
+def test_probabilities_are_honoured() -> None:
+    wanted = {"too_many_requests": 0.3, "dropped_connection": 0.1, "not_npy": 0.02}
+    plan = FaultPlan(settings(**wanted))
+    number = 20_000
+    found = Counter(plan.next_attempt(work(f"C/{i}")).kind for i in range(number))
+    assert set(found) == {None, *wanted}
+    for kind, probability in wanted.items():
+        # Five standard deviations of a binomial count.
+        margin = 5 * (number * probability * (1 - probability)) ** 0.5
+        assert abs(found[kind] - number * probability) < margin
+
+
+def test_attempts_at_one_request_are_independent() -> None:
+    plan = FaultPlan(settings(internal_error=0.5))
+    tries = [plan.next_attempt(work("C/1")).kind is not None for _ in range(2000)]
+    assert abs(sum(tries) - 1000) < 5 * 500**0.5
+    changes = sum(a != b for a, b in itertools.pairwise(tries))
+    assert abs(changes - 1000) < 5 * 500**0.5
+
+
+def test_image_disappears_for_ever_and_whoever_asks_for_it() -> None:
+    names = [f"COLLECTION/{i}" for i in range(2000)]
+    plan = FaultPlan(settings(image_disappears=0.2))
+    gone = {name for name in names if plan.has_disappeared(name)}
+    assert abs(len(gone) - 400) < 5 * (2000 * 0.2 * 0.8) ** 0.5
+    for name in names[:200]:
+        kinds = {plan.next_attempt(work(name)).kind for _ in range(4)}
+        assert kinds == ({"image_disappears"} if name in gone else {None})
+    # Listings still show it.
+    assert {plan.next_attempt(work(name, VALUE)).kind for name in sorted(gone)} == {None}
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_any_image_of_an_expression_may_be_the_missing_one(shared: bool) -> None:
+    plan = FaultPlan(settings(image_disappears=0.3))
+    names = [f"C/{i}" for i in range(50)]
+    gone = next(name for name in names if plan.has_disappeared(name))
+    there = [name for name in names if not plan.has_disappeared(name)][:2]
+    body = loads(there[0], gone, there[1], shared=shared)
+    assert Work(PIXELS, b"", body, 1).asset_ids == {*there, gone}
+    assert plan.missing(Work(PIXELS, b"", body, 1)) == gone
+    assert plan.missing(Work(PIXELS, b"", loads(*there, shared=shared), 1)) is None
+
+
+def test_faults_of_pixels_meet_no_listing() -> None:
+    plan = FaultPlan(settings(not_npy=0.5, wrong_shape=0.5))
+    assert {plan.next_attempt(work(f"C/{i}", VALUE)).kind for i in range(50)} == {None}
+    assert {plan.next_attempt(work(f"C/{i}")).kind for i in range(50)} == {"not_npy", "wrong_shape"}
+
+
+def test_initialisation_is_spared_unless_wanted() -> None:
+    spared = settings(internal_error=1.0)
+    for path in ("/$discovery/rest", "/v1/projects/emulator/algorithms"):
+        request = Work(path, b"", {}, 1)
+        assert FaultPlan(spared).next_attempt(request).kind is None
+        wanted = FaultPlan(spared.model_copy(update={"initialisation": True}))
+        assert wanted.next_attempt(request).kind == "internal_error"
+
+
+@pytest.mark.parametrize(
+    ("latency", "quantiles"),
+    [
+        ({"distribution": "constant", "seconds": 0.5}, (0.5, 0.5, 0.5)),
+        ({"distribution": "uniform", "least_s": 1, "most_s": 3}, (1.5, 2.0, 2.5)),
+        # exp(0.6745) = 1.963: the quartiles of a standard normal distribution are +-0.6745.
+        ({"distribution": "lognormal", "median_s": 1, "sigma": 1}, (1 / 1.963, 1.0, 1.963)),
+        ({"distribution": "lognormal", "median_s": 1, "sigma": 1, "most_s": 1}, (1 / 1.963, 1, 1)),
+    ],
+)
+def test_latency_has_its_distribution(
+    latency: dict[str, Any], quantiles: tuple[float, ...]
+) -> None:
+    plan = FaultPlan(parse_fault_settings({"latency": latency}, "test"))
+    waits = [plan.next_attempt(work(f"C/{i}")).wait_s for i in range(4000)]
+    np.testing.assert_allclose(statistics.quantiles(waits, n=4), quantiles, rtol=0.08)
+
+
+def test_latency_may_meet_some_replies_alone() -> None:
+    latency = {"distribution": "constant", "seconds": 0.5, "probability": 0.25}
+    plan = FaultPlan(parse_fault_settings({"latency": latency}, "test"))
+    waits = [plan.next_attempt(work(f"C/{i}")).wait_s for i in range(4000)]
+    assert set(waits) == {0.0, 0.5}
+    assert abs(sum(wait > 0 for wait in waits) - 1000) < 5 * 750**0.5
+
+
+def test_memory_of_attempts_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(faults, "_MAX_REMEMBERED", 10)
+    plan = FaultPlan(MIXED)
+    for i in range(100):
+        plan.next_attempt(work(f"C/{i}"))
+    assert len(plan._attempts) == 10
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_example_settings_work(config: Path) -> None:
+    found = read_fault_settings(config)
+    assert found.latency is not None or any(found.probabilities.model_dump().values())
+
+
+def test_example_of_recoverable_faults_has_all_of_them() -> None:
+    (config,) = [path for path in CONFIGS if "recoverable" in path.stem]
+    found = read_fault_settings(config).probabilities
+    assert set(found.of_attempts.values()) == {0.05}
+    assert found.image_disappears == 0.0
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"sede": 1}, "sede: is no key that is known here"),
+        ({"seed": -1}, "seed: -1 does not serve"),
+        ({"probabilities": {"broken": 0.1}}, "probabilities.broken: is no key"),
+        ({"probabilities": {"not_npy": 1.5}}, "probabilities.not_npy: 1.5 does not serve"),
+        ({"probabilities": {"not_npy": 0.6, "wrong_shape": 0.6}}, "they add up to 1.2"),
+        ({"latency": 3}, "latency: 3 does not serve"),
+        ({"latency": {"distribution": "normal"}}, "does not serve"),
+        ({"latency": {"distribution": "uniform", "least_s": 2, "most_s": 1}}, "most_s 1 is less"),
+        ({"quota_status": "a\nb"}, "quota_status"),
+    ],
+)
+def test_wrong_settings_are_one_sentence(values: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(FaultError) as caught:
+        parse_fault_settings(values, "here")
+    assert str(caught.value).startswith("here: ")
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_file_of_settings_has_to_be_one(tmp_path: Path) -> None:
+    with pytest.raises(CatalogueError, match="cannot be read"):
+        read_fault_settings(tmp_path / "none.yaml")
+
+
+# ---- over HTTP -----------------------------------------------------------------------------------
+
+
+def service(given: FaultSettings) -> Starlette:
+    async def pixels(request: Request) -> Response:
+        assert await request.json()
+        out = io.BytesIO()
+        np.save(out, IMAGE)
+        return Response(out.getvalue(), media_type="application/octet-stream")
+
+    async def value(request: Request) -> Response:
+        return JSONResponse({"result": (await request.json())["expression"]})
+
+    async def statistics_(request: Request) -> Response:
+        return JSONResponse({})
+
+    return Starlette(
+        routes=[
+            Route(PIXELS, pixels, methods=["POST"]),
+            Route(VALUE, value, methods=["POST"]),
+            Route("/emulator/statistics", statistics_),
+        ],
+        middleware=[Middleware(FaultMiddleware, settings=given)],
+    )
+
+
+Post = Callable[..., requests.Response]
+
+
+@contextmanager
+def posting(given: FaultSettings) -> Iterator[Post]:
+    with emulator_in_thread(service(given)) as running, requests.Session() as session:
+
+        def post(path: str = PIXELS, body: Any = None, **options: Any) -> requests.Response:
+            body = loads("COLLECTION/1") if body is None else body
+            return session.post(running.url + path, json=body, timeout=10, **options)
+
+        def get(path: str) -> requests.Response:
+            return session.get(running.url + path, timeout=10)
+
+        post.get = get  # type: ignore[attr-defined]
+        yield post
+
+
+def counts(post: Post) -> dict[str, int]:
+    found: dict[str, int] = post.get("/emulator/faults").json()["counts"]  # type: ignore[attr-defined]
+    return {kind: number for kind, number in found.items() if number}
+
+
+@pytest.mark.server
+@pytest.mark.parametrize(
+    ("kind", "code", "status", "words"),
+    [
+        ("too_many_requests", 429, "RESOURCE_EXHAUSTED", "rate or concurrency limit"),
+        ("quota_exceeded", 429, "RESOURCE_EXHAUSTED", "Quota exceeded"),
+        ("internal_error", 500, "INTERNAL", "internal error"),
+        ("memory_limit", 400, "INVALID_ARGUMENT", "User memory limit exceeded."),
+        (
+            "image_disappears",
+            400,
+            "INVALID_ARGUMENT",
+            "Image.load: Image asset 'COLLECTION/1' not found (does not exist or caller does not "
+            "have access).",
+        ),
+    ],
+)
+def test_refusal_has_the_shape_of_the_service(
+    kind: str, code: int, status: str, words: str
+) -> None:
+    with posting(settings(**{kind: 1.0})) as post:
+        reply = post()
+        assert reply.status_code == code
+        error = reply.json()["error"]
+        assert (error["code"], error["status"]) == (code, status)
+        assert words in error["message"]
+        assert "quota" not in error["message"].lower() or kind == "quota_exceeded"
+        assert counts(post) == {kind: 1}
+
+
+@pytest.mark.server
+def test_quota_status_is_sent_where_wanted() -> None:
+    given = settings(quota_exceeded=1.0).model_copy(update={"quota_status": "restricted=true"})
+    with posting(given) as post:
+        assert post().headers["x-earth-engine-quota-status"] == "restricted=true"
+    with posting(settings(quota_exceeded=1.0)) as post:
+        assert "x-earth-engine-quota-status" not in post().headers
+
+
+@pytest.mark.server
+def test_unavailable_is_a_page_of_html() -> None:
+    with posting(settings(unavailable_html=1.0)) as post:
+        reply = post()
+        assert reply.status_code == 503
+        assert reply.headers["content-type"].startswith("text/html")
+        assert "<html" in reply.text
+
+
+@pytest.mark.server
+def test_dropped_connection_has_no_reply_and_leaves_no_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with posting(settings(dropped_connection=1.0)) as post:
+        for _ in range(3):
+            with pytest.raises(requests.ConnectionError) as caught:
+                post()
+            assert caught.value.response is None
+        assert counts(post) == {"dropped_connection": 3}
+    assert not [record for record in caplog.records if record.name.startswith("uvicorn")]
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("kind", ["stalled_body", "truncated_body"])
+@pytest.mark.parametrize("path", [PIXELS, VALUE])
+def test_body_that_ends_half_way_is_an_error_not_data(
+    kind: str, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with posting(settings(**{kind: 1.0})) as post:
+        start = time.monotonic()
+        with pytest.raises(requests.exceptions.ChunkedEncodingError, match="IncompleteRead"):
+            post(path)
+        assert (time.monotonic() - start >= 0.2) == (kind == "stalled_body")
+        assert counts(post) == {kind: 1}
+    assert not [record for record in caplog.records if record.name.startswith("uvicorn")]
+
+
+@pytest.mark.server
+def test_stalled_body_has_begun_before_it_stops() -> None:
+    given = settings(stalled_body=1.0).model_copy(update={"stall_s": 30.0})
+    with posting(given) as post:
+        reply = post(stream=True)
+        assert reply.status_code == 200
+        length = int(reply.headers["content-length"])
+        assert len(reply.raw.read(length // 2)) == length // 2
+        reply.close()  # the server notices, and the test ends long before the 30 s
+
+
+@pytest.mark.server
+def test_bytes_that_are_no_pixels() -> None:
+    with posting(settings(not_npy=1.0)) as post:
+        reply = post()
+        assert reply.status_code == 200
+        assert reply.content
+        with pytest.raises(ValueError, match="pickle"):  # what NumPy says of anything else
+            np.load(io.BytesIO(reply.content))
+        assert post(VALUE).json()["result"]  # a listing is left alone
+        assert counts(post) == {"not_npy": 1}
+
+
+@pytest.mark.server
+def test_pixels_of_the_wrong_shape_are_pixels_all_the_same() -> None:
+    with posting(settings(wrong_shape=1.0)) as post:
+        found = [np.load(io.BytesIO(post(body=loads(f"C/{i}")).content)) for i in range(20)]
+    shapes = {(pixels.shape, pixels.dtype) for pixels in found}
+    doubles = np.dtype([("B2", "f8"), ("VV", "f8")])
+    assert shapes == {((3, 5), IMAGE.dtype), ((4, 5), doubles)}
+
+
+@pytest.mark.server
+def test_everything_but_the_work_is_ignored() -> None:
+    with posting(settings(internal_error=0.5)) as post:
+        here = [post(body=loads(f"C/{i}")).status_code for i in range(30)]
+    with posting(settings(internal_error=0.5)) as post:
+        bodies = [
+            dict(reversed({**loads(f"C/{i}"), "workloadTag": f"t{i}", "requestId": "r"}.items()))
+            for i in range(30)
+        ]
+        there = [post(body=body).status_code for body in bodies]
+    assert here == there
+    assert set(here) == {200, 500}
+
+
+@pytest.mark.server
+def test_same_faults_whatever_runs_at_once() -> None:
+    names = [f"C/{i}" for i in range(60)]
+
+    def outcome(post: Post, name: str) -> str:
+        tries = []
+        while not tries or tries[-1] not in {"200", "missing"}:
+            try:
+                reply = post(body=loads(name))
+                kind = "missing" if b"not found" in reply.content else str(reply.status_code)
+            except requests.RequestException as error:
+                kind = type(error).__name__
+            tries.append(kind)
+        return f"{name}: {' '.join(tries)}"
+
+    given = MIXED.model_copy(update={"stall_s": 0.01})
+    with posting(given) as post:
+        alone = [outcome(post, name) for name in names]
+        first = counts(post)
+    with posting(given) as post, ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda name: outcome(post, name), reversed(names)))
+        assert counts(post) == first
+    assert sorted(together) == sorted(alone)
+    assert len({line.split(": ")[1] for line in alone}) > 6
+
+
+@pytest.mark.server
+def test_latency_waits_for_every_path_but_the_emulator_s_own() -> None:
+    given = FaultSettings(latency=faults.ConstantLatency(seconds=0.3))
+    with posting(given) as post:
+        start = time.monotonic()
+        assert post().status_code == 200
+        waited = time.monotonic() - start
+        assert waited >= 0.3
+        for _ in range(20):
+            post.get("/emulator/statistics").raise_for_status()  # type: ignore[attr-defined]
+        assert time.monotonic() - start - waited < 20 * 0.3
+        assert counts(post) == {"latency": 1}
+
+
+@pytest.mark.server
+def test_status_tells_settings_and_counts_of_every_kind() -> None:
+    with posting(FaultSettings()) as post:
+        assert post().status_code == 200
+        status = post.get("/emulator/faults").json()  # type: ignore[attr-defined]
+    assert list(status["counts"]) == list(KINDS)
+    assert FaultSettings.model_validate_json(json.dumps(status["settings"])) == FaultSettings()
