@@ -175,7 +175,11 @@ def _order(process: subprocess.Popen[str], order: str) -> str:
         line = ""
     finally:
         timer.cancel()
-    answer = json.loads(line) if line else {"error": "the emulator's process ended: see above"}
+    answer = (
+        json.loads(line)
+        if line
+        else {"error": "the emulator's process ended, or did not listen in time: see above"}
+    )
     if "error" in answer:
         raise StartError(answer["error"])
     return str(answer["url"])

@@ -11,9 +11,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -37,6 +39,9 @@ from emulator.faults import (
 )
 from emulator.request_work import Work, digest_of
 from emulator.running import emulator_in_thread
+from emulator.settings import EmulatorSettings, make_app
+from tests.emulator.conftest import Client
+from tests.emulator.rasters import ramp, write_catalogue, write_raster
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "emulator").glob("faults_*.yaml"))
 PIXELS = "/v1/projects/emulator/image:computePixels"
@@ -438,3 +443,118 @@ def test_status_tells_settings_and_counts_of_every_kind() -> None:
         status = post.get("/emulator/faults").json()  # type: ignore[attr-defined]
     assert list(status["counts"]) == list(KINDS)
     assert FaultSettings.model_validate_json(json.dumps(status["settings"])) == FaultSettings()
+
+
+# ---- through the unmodified client ---------------------------------------------------------------
+
+
+@pytest.fixture
+def ee_with(tmp_path: Path, earth_engine: Client) -> Iterator[Callable[..., ModuleType]]:
+    """Call it with probabilities: the package `ee`, pointed to a world of one image under them."""
+    write_raster(tmp_path / "b2.tif", ramp(20, 20))
+    write_catalogue(tmp_path)
+    with ExitStack() as stack:
+
+        def start(**probabilities: float) -> ModuleType:
+            wanted = EmulatorSettings(world=str(tmp_path), faults=settings(**probabilities))
+            running = stack.enter_context(emulator_in_thread(make_app(wanted)))
+            ee = earth_engine(running.url)
+            ee.data.setMaxRetries(0)
+            return ee
+
+        yield start
+
+
+def pixels_of(ee: ModuleType) -> Any:
+    asset_id = ee.ImageCollection("TEST/IMAGES").first().get("system:id").getInfo()
+    return ee.data.computePixels(
+        {
+            "expression": ee.Image(asset_id),
+            "fileFormat": "NUMPY_NDARRAY",
+            "grid": {
+                "dimensions": {"width": 20, "height": 20},
+                "affineTransform": {
+                    "scaleX": 10,
+                    "scaleY": -10,
+                    "translateX": 400_000,
+                    "translateY": 4_180_000,
+                },
+                "crsCode": "EPSG:32618",
+            },
+        }
+    )
+
+
+def listed(ee: ModuleType) -> Any:
+    return ee.ImageCollection("TEST/IMAGES").aggregate_array("system:index").getInfo()
+
+
+@pytest.mark.server
+def test_without_faults_the_client_gets_its_pixels(ee_with: Callable[..., ModuleType]) -> None:
+    ee = ee_with()
+    np.testing.assert_array_equal(pixels_of(ee)["B2"], ramp(20, 20))
+    assert listed(ee) == ["20210619T154811_T18SVG"]
+
+
+@pytest.mark.server
+@pytest.mark.parametrize(
+    ("kind", "status", "words"),
+    [
+        ("too_many_requests", 429, "Too Many Requests"),
+        ("quota_exceeded", 429, "Quota exceeded"),
+        ("internal_error", 500, "internal error"),
+        ("unavailable_html", 503, "Ok"),
+        ("memory_limit", 400, "User memory limit exceeded."),
+    ],
+)
+def test_client_turns_a_refusal_into_its_exception(
+    ee_with: Callable[..., ModuleType], kind: str, status: int, words: str
+) -> None:
+    ee = ee_with(**{kind: 1.0})
+    with pytest.raises(ee.EEException, match=words) as caught:
+        listed(ee)
+    assert caught.value.__context__ is not None
+    assert caught.value.__context__.resp.status == status  # type: ignore[attr-defined]
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("kind", ["dropped_connection", "stalled_body", "truncated_body"])
+def test_client_lets_a_broken_connection_through(
+    ee_with: Callable[..., ModuleType], kind: str
+) -> None:
+    ee = ee_with(**{kind: 1.0})
+    with pytest.raises(ConnectionError):  # Python's own, not an EEException
+        listed(ee)
+
+
+@pytest.mark.server
+def test_client_stumbles_over_bytes_that_are_no_pixels(
+    ee_with: Callable[..., ModuleType],
+) -> None:
+    with pytest.raises(ValueError, match="pickle"):
+        pixels_of(ee_with(not_npy=1.0))
+
+
+@pytest.mark.server
+def test_client_does_not_notice_a_wrong_shape(ee_with: Callable[..., ModuleType]) -> None:
+    found = pixels_of(ee_with(wrong_shape=1.0))
+    assert (found.shape, found.dtype["B2"]) in [((19, 20), "u2"), ((20, 20), "f8")]
+
+
+@pytest.mark.server
+def test_client_lists_an_image_that_it_cannot_load(ee_with: Callable[..., ModuleType]) -> None:
+    ee = ee_with(image_disappears=1.0)
+    assert listed(ee) == ["20210619T154811_T18SVG"]
+    name = "TEST/IMAGES/20210619T154811_T18SVG"
+    for _ in range(3):
+        with pytest.raises(ee.EEException, match=f"Image asset '{name}' not found"):
+            pixels_of(ee)
+
+
+@pytest.mark.server
+def test_client_s_own_retries_get_through(ee_with: Callable[..., ModuleType]) -> None:
+    ee = ee_with(internal_error=0.5)
+    ee.data.setMaxRetries(5)
+    with patch("time.sleep"):  # googleapiclient waits seconds between its tries
+        for i in range(10):
+            assert ee.Number(i).add(1).getInfo() == i + 1

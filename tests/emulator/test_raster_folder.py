@@ -6,6 +6,7 @@ import math
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from emulator import raster_files
 from emulator.errors import CatalogueError
 from emulator.raster_folder import RasterFolder
 from emulator.worlds import Bounds, ImageRecord, World
-from tests.emulator.conftest import CATALOGUE
+from tests.emulator.conftest import CATALOGUE, Client
 from tests.emulator.rasters import ramp, write_catalogue, write_raster
 
 ASSET = "TEST/IMAGES/20210619T154811_T18SVG"
@@ -402,3 +403,106 @@ def test_real_window_is_that_of_the_file(
         wanted = dataset.read(1, window=Window(90, 70, 132, 44))
     np.testing.assert_array_equal(found[band][0], wanted)
     assert found[band][1].all()
+
+
+# ---- through the unmodified client ---------------------------------------------------------------
+
+
+def computed(
+    ee: ModuleType, bands: list[str], size: int, scale: float, corner: tuple[float, float]
+) -> Any:
+    image = ee.ImageCollection("COPERNICUS/S2_HARMONIZED").first().select(bands)
+    return ee.data.computePixels(
+        {
+            "expression": image,
+            "fileFormat": "NUMPY_NDARRAY",
+            "grid": {
+                "dimensions": {"width": size, "height": size},
+                "affineTransform": {
+                    "scaleX": scale,
+                    "scaleY": -scale,
+                    "translateX": corner[0],
+                    "translateY": corner[1],
+                },
+                "crsCode": "EPSG:32618",
+            },
+        }
+    )
+
+
+@pytest.mark.server
+@pytest.mark.parametrize(
+    ("scale", "files"),
+    [
+        (10, {"B2": "B02", "B3": "B03", "B4": "B04", "B8": "B08"}),
+        (20, {"B5": "B05", "B8A": "B8A", "B11": "B11", "B12": "B12"}),
+        (60, {"B1": "B01", "B9": "B09", "B10": "B10"}),
+    ],
+)
+def test_client_computes_the_pixels_of_the_files(
+    virginia_emulator: str,
+    virginia_rasters: Path,
+    earth_engine: Client,
+    scale: int,
+    files: dict[str, str],
+) -> None:
+    size = 2640 // scale
+    row, column = 4800 // scale, 6600 // scale
+    wanted = {}
+    for band, file in files.items():
+        with rasterio.open(virginia_rasters / f"{file}.jp2") as dataset:
+            wanted[band] = dataset.read(1, window=Window(column, row, size, size))
+            corner = (
+                dataset.transform.c + column * scale,
+                dataset.transform.f - row * scale,
+            )
+    found = computed(earth_engine(virginia_emulator), list(files), size, scale, corner)
+    assert found.dtype == np.dtype([(band, "<u2") for band in files])
+    for band, pixels in wanted.items():
+        np.testing.assert_array_equal(found[band], pixels, err_msg=band)
+
+
+@pytest.mark.server
+def test_client_samples_the_same_rectangle(
+    virginia_emulator: str, virginia_rasters: Path, earth_engine: Client
+) -> None:
+    ee = earth_engine(virginia_emulator)
+    with rasterio.open(virginia_rasters / "dw_label.tif") as dataset:
+        wanted = dataset.read(1, window=Window(1000, 700, 50, 40))
+        west, north = dataset.transform.c + 10_000, dataset.transform.f - 7_000
+    # 2 m inside the outermost pixels' edges: it covers these pixels and no others.
+    box = [west + 2, north - 398, west + 498, north - 2]
+    region = ee.Geometry.Rectangle(box, "EPSG:32618", False)
+    image = ee.ImageCollection("GOOGLE/DYNAMICWORLD/V1").first().select("label")
+    found = image.sampleRectangle(region).getInfo()["properties"]["label"]
+    np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.server
+def test_client_reads_what_the_catalogue_says(virginia_emulator: str, earth_engine: Client) -> None:
+    ee = earth_engine(virginia_emulator)
+    collection = ee.ImageCollection("COPERNICUS/S2_HARMONIZED")
+    here = ee.Geometry.Point([-75.62, 37.67])
+    found = collection.filterBounds(here).filterDate("2021-06-01", "2021-07-01")
+    assert found.size().getInfo() == 1
+    assert collection.filterDate("2021-07-01", "2021-08-01").size().getInfo() == 0
+    assert collection.filterBounds(ee.Geometry.Point([-74.0, 37.67])).size().getInfo() == 0
+    info = found.filter(ee.Filter.lt("CLOUDY_PIXEL_PERCENTAGE", 1)).first().getInfo()
+    assert info["id"] == "COPERNICUS/S2_HARMONIZED/20210619T154811_20210619T155031_T18SVG"
+    assert info["properties"]["MGRS_TILE"] == "18SVG"
+    assert info["properties"]["system:footprint"]["type"] == "LinearRing"
+    bands = {band["id"]: band for band in info["bands"]}
+    assert bands["B9"]["crs_transform"] == [60, 0, 435_720, 0, -60, 4_179_480]
+    assert bands["B2"]["crs_transform"] == [10, 0, 435_730, 0, -10, 4_179_460]
+    assert bands["B2"]["dimensions"] == [1933, 1947]
+    assert bands["B2"]["data_type"] == {
+        "type": "PixelType",
+        "precision": "int",
+        "min": 0,
+        "max": 65535,
+    }
+    cover = ee.ImageCollection("GOOGLE/DYNAMICWORLD/V1")
+    assert (
+        cover.aggregate_array("system:index").getInfo()
+        == found.aggregate_array("system:index").getInfo()
+    )

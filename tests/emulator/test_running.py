@@ -156,13 +156,14 @@ def test_process_stops_on_a_signal(small: EmulatorSettings, number: signal.Signa
 
 @pytest.mark.server
 @pytest.mark.distributed
-def test_process_says_why_it_does_not_start(tmp_path: Path) -> None:
-    settings = EmulatorSettings(world=str(tmp_path))
+def test_process_says_why_it_does_not_start(small: EmulatorSettings, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    settings = EmulatorSettings(world=str(tmp_path / "empty"))
     with pytest.raises(StartError, match="holds no catalogue"), emulator_in_process(settings):
         pass
     with (
         pytest.raises(StartError, match="listens on this machine alone"),
-        emulator_in_process(settings.model_copy(), host="0.0.0.0"),
+        emulator_in_process(small, host="0.0.0.0"),
     ):
         pass
 
