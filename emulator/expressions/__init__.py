@@ -1,0 +1,1 @@
+"""Earth Engine's expression graphs: decoded, checked against its algorithm list, evaluated."""
