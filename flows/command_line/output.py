@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -77,16 +79,38 @@ def progress_bar(what: str, unit: str) -> Iterator[Report]:
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[rate]}"),
         console=stderr,
     ) as bar:
-        task = bar.add_task(what, total=None)
+        task = bar.add_task(what, total=None, rate="")
+        pace = _Pace()
 
         def report(done: int, of: int, marker: BatchMarker | None = None) -> None:
-            bar.update(task, completed=done, total=of)
+            bar.update(task, completed=done, total=of, rate=pace.note(marker))
             for warning in marker.warnings if marker is not None else ():
                 bar.console.print(f"warning: {warning}", markup=False)
 
         yield report
+
+
+class _Pace:
+    """Locations per second since the start, for work that is done in batches."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._num_locations = 0
+
+    def note(self, marker: BatchMarker | None) -> str:
+        """Count a batch's locations; returns the rate in words, empty before the first."""
+        if marker is not None:
+            self._num_locations += marker.stop - marker.start
+        seconds = self.seconds
+        return f"{self._num_locations / seconds:.3g} locations/s" if self._num_locations else ""
+
+    @property
+    def seconds(self) -> float:
+        """Since the start."""
+        return max(time.monotonic() - self._began, 1e-9)
 
 
 class _PlainProgress:
@@ -95,11 +119,17 @@ class _PlainProgress:
     def __init__(self, what: str, unit: str) -> None:
         self._what, self._unit = what, unit
         self._tenth = -1
+        self._pace = _Pace()
 
     def __call__(self, done: int, of: int, marker: BatchMarker | None = None) -> None:
         for warning in marker.warnings if marker is not None else ():
             stderr.print(f"warning: {warning}", markup=False)
+        rate = self._pace.note(marker)
         tenth = 10 * done // of if of else 10
         if tenth > self._tenth:
             self._tenth = tenth
-            stderr.print(f"{self._what}: {done} of {of} {self._unit}", markup=False)
+            words = [f"{self._what}: {done} of {of} {self._unit}"]
+            if rate:
+                left = timedelta(seconds=round(self._pace.seconds / done * (of - done)))
+                words += [rate, f"{left} left"]
+            stderr.print(", ".join(words), markup=False)
