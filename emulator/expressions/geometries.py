@@ -309,11 +309,24 @@ def in_projection(geometry: Geometry, projection: Projection) -> Any:
         dx, dy = x - c, y - f
         return np.column_stack([(e * dx - b * dy) / determinant, (a * dy - d * dx) / determinant])
 
-    if geometry.kind != "GeometryCollection" and geometry.projection.crs == projection.crs:
-        straight = Geometry(geometry.kind, geometry.coordinates, WGS84, geodesic=False)
-        if not geometry.geodesic:
-            return shapely.transform(straight.shape, lambda p: _between(p, geometry, projection))
+    if _straight_in(geometry, projection.crs):
+        return shapely.transform(
+            _given_shape(geometry), lambda points: _between(points, geometry, projection)
+        )
     return shapely.transform(geometry.shape, to_pixels)
+
+
+def _straight_in(geometry: Geometry, crs: str) -> bool:
+    simple = geometry.kind != "GeometryCollection" and geometry.projection.crs == crs
+    return simple and (not geometry.geodesic or geometry.kind in {"Point", "MultiPoint"})
+
+
+def _given_shape(geometry: Geometry) -> Any:
+    """Return the shape of the coordinates as they are given, edges not cut."""
+    depth = _NESTING[geometry.kind]
+    if depth == 0:
+        return shapely.Point(geometry.coordinates)
+    return _build(geometry.kind, _map_lines(geometry.coordinates, depth - 1, _as_points))
 
 
 def _between(points: Points, geometry: Geometry, projection: Projection) -> Points:

@@ -63,10 +63,7 @@ class Projection:
     @classmethod
     def of_lattice(cls, lattice: Lattice) -> Projection:
         """Return the projection of a band."""
-        return cls(
-            lattice.crs,
-            (lattice.x_scale, 0.0, lattice.x_origin, 0.0, lattice.y_scale, lattice.y_origin),
-        )
+        return cls(lattice.crs, parse_affine(lattice.crs_transform))
 
 
 WGS84 = Projection(WGS84_CRS)
