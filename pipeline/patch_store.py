@@ -158,7 +158,7 @@ class PatchStore:
         store = cls.open(storage)
         if (difference := store._difference(description, location_ids)) is not None:
             raise InputError(
-                f"{storage} was begun with another plan ({difference}): give another --out, or "
+                f"{storage} was begun with another plan ({difference}): choose another place, or "
                 "the same input as before"
             )
         store._remove_partial_files()
@@ -424,7 +424,7 @@ def check_place(storage: ObjectStorage) -> None:
         return
     if set(storage.list_sizes()) <= {"lease.json", ".lease.json.lock"}:
         return
-    raise InputError(f"{storage} is not empty and holds no cube: give another --out, or empty it")
+    raise InputError(f"{storage} is not empty and holds no cube: choose another place, or empty it")
 
 
 def content_digests(layout: Layout, arrays: Arrays) -> dict[str, str]:

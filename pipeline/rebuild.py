@@ -17,7 +17,6 @@ from pipeline.object_storage import ObjectStorage
 from pipeline.request_gate import ClusterShare
 from pipeline.settings import EarthEngineSettings, RebuildSettings
 from storage_schema.layout import CubeDescription
-from storage_schema.products import PRODUCTS
 from storage_schema.status import Split
 
 if TYPE_CHECKING:
@@ -121,7 +120,6 @@ def describe_rebuild(settings: RebuildSettings, locations: Locations) -> CubeDes
             }
         },
         season_meaning=settings.seasons.meaning,
-        earth_engine_ids={name: PRODUCTS[name].earth_engine_id for name in settings.products},
         locations_per_batch=settings.locations_per_batch,
     )
 

@@ -42,7 +42,8 @@ Classes = npt.NDArray[np.uint8]
 ) = range(len(CLASS_NAMES))
 _FIELD_LEVEL: Final = 17
 """Cells of the field mosaic: 306 m at the equator, 200 m at 50 degrees."""
-_MAX_KEPT: Final = 48
+_MAX_KEPT: Final = 160
+"""About 1 MB each on average: some 30 locations with their seasons' Sentinel-1 lattices."""
 
 
 @dataclass(frozen=True, slots=True)
