@@ -7,11 +7,11 @@ are answered in worker threads, so that `/emulator/statistics` answers meanwhile
 
 from __future__ import annotations
 
-import gzip
 import json
 import logging
 import os
 import re
+import sys
 import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -43,6 +43,8 @@ _PACKAGED_VERSION = "v1alpha"
 _LIST_PARAMETERS = ("filter", "view")
 _PROJECT_ID = re.compile(r"^(?:[\w.\-]+:)?[a-z][-a-z0-9]{4,28}[a-z0-9]$|^\d+$")
 _NO_LIMITS_GIVEN = Limits()
+_RECURSION_LIMIT = 10_000
+_GZIP_WINDOW_BITS = 16 + zlib.MAX_WBITS
 _JSON = "application/json; charset=UTF-8"
 _log = logging.getLogger(__name__)
 
@@ -66,6 +68,8 @@ def create_app(
         The application; `/emulator/statistics` and `/emulator/statistics/reset` beside the
         service's own paths.
     """
+    # The client can nest a few hundred calls; decoding and evaluating one takes several frames.
+    sys.setrecursionlimit(max(sys.getrecursionlimit(), _RECURSION_LIMIT))
     service = _Service(world, limits)
     counting = Middleware(TrafficMiddleware, traffic=Traffic(limits))
     assets = "/v1/projects/{project}/assets/{asset_id:path}"
@@ -118,7 +122,11 @@ class _Service:
 
         def answer() -> Response:
             _project(request)
-            return _json_response(compute_value(self._world, self._limits, _decode(raw, request)))
+            return _json_response(
+                compute_value(
+                    self._world, self._limits, _decode(raw, request, self._limits.max_body_bytes)
+                )
+            )
 
         return await self._answer(answer)
 
@@ -127,7 +135,9 @@ class _Service:
 
         def answer() -> Response:
             _project(request)
-            reply = compute_image(self._world, self._limits, _decode(raw, request))
+            reply = compute_image(
+                self._world, self._limits, _decode(raw, request, self._limits.max_body_bytes)
+            )
             return Response(reply.content, media_type=reply.content_type)
 
         return await self._answer(answer)
@@ -136,7 +146,7 @@ class _Service:
         raw = await self._body(request)
 
         def answer() -> Response:
-            body = _decode(raw, request)
+            body = _decode(raw, request, self._limits.max_body_bytes)
             reply = asset_pixels(self._world, self._limits, _asset_id(request), body)
             return Response(reply.content, media_type=reply.content_type)
 
@@ -183,21 +193,34 @@ def _json_response(content: Any, status: int = 200) -> Response:
     return Response(json.dumps(content), status_code=status, media_type=_JSON)
 
 
-def _decode(raw: bytes | None, request: Request) -> Mapping[str, Any]:
+def _decode(raw: bytes | None, request: Request, max_bytes: int) -> Mapping[str, Any]:
     if raw is not None and request.headers.get("content-encoding", "").lower() == "gzip":
-        try:
-            raw = gzip.decompress(raw)
-        except (OSError, EOFError, zlib.error):
-            raise ServiceError("The gzip body cannot be decompressed.") from None
+        raw = _unpack(raw, max_bytes)
     if raw is None:
-        raise ServiceError("Request payload size exceeds the limit: 10485760 bytes.")
+        raise ServiceError(f"Request payload size exceeds the limit: {max_bytes} bytes.")
     try:
         body = json.loads(raw)
     except ValueError:
         raise ServiceError("Invalid JSON payload received.") from None
+    except RecursionError:
+        raise ServiceError("Invalid JSON payload received. It is too deeply nested.") from None
     if not isinstance(body, dict):
         raise ServiceError("Invalid JSON payload received. A message is needed.")
     return body
+
+
+def _unpack(packed: bytes, max_bytes: int) -> bytes | None:
+    """Decompress gzip; None where more than `max_bytes` come out."""
+    unpacker = zlib.decompressobj(wbits=_GZIP_WINDOW_BITS)
+    try:
+        plain = unpacker.decompress(packed, max_bytes + 1)
+    except zlib.error:
+        raise ServiceError("The gzip body cannot be decompressed.") from None
+    if len(plain) > max_bytes:
+        return None
+    if not unpacker.eof:
+        raise ServiceError("The gzip body cannot be decompressed: it is cut short.")
+    return plain
 
 
 def _project(request: Request) -> str:
