@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -118,7 +117,6 @@ class Placement:
         return bool(self.rows.shape[1] == 1 and self.columns.shape[0] == 1)
 
 
-@lru_cache(maxsize=128)
 def place(grid: PixelGrid, lattice: Projection) -> Placement:
     """Find where the pixel centres of a grid fall on a lattice.
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from threading import get_ident
 from typing import Any
 
 from emulator.expressions.elements import Element, Properties
@@ -104,7 +105,7 @@ class Image(Element):
     def footprint(self) -> Geometry | None:
         """Where the image has pixels; None is everywhere."""
         if self._footprint is None and self._record is not None:
-            self._footprint = _footprint_of(tuple(self._record.footprint))
+            self._footprint = _footprint_of(tuple(self._record.footprint), get_ident())
         return self._footprint
 
     @property
@@ -189,7 +190,8 @@ def _bands_of(record: ImageRecord) -> tuple[ImageBand, ...]:
 
 
 @lru_cache(maxsize=_FOOTPRINTS_KEPT)
-def _footprint_of(ring: tuple[LonLat, ...]) -> Geometry:
+def _footprint_of(ring: tuple[LonLat, ...], _thread: int) -> Geometry:
+    # One for each thread: prepared shapes are not to be used by several at once.
     return of_footprint(ring)
 
 

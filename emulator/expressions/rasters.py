@@ -66,6 +66,7 @@ class Reader:
         self._windows: dict[tuple[Any, ...], dict[str, tuple[Pixels, Valid]]] = {}
         self._shared: set[Raster] = set()
         self._memory: dict[tuple[Raster, PixelGrid], Sampled] = {}
+        self._placements: dict[tuple[PixelGrid, Projection], Placement] = {}
         self._insides: dict[tuple[Geometry, PixelGrid], Valid] = {}
         self._look_at(roots)
 
@@ -89,6 +90,13 @@ class Reader:
         known = self._memory.get((raster, grid))
         if known is None:
             known = self._memory[raster, grid] = raster.sample(grid, self)
+        return known
+
+    def place(self, grid: PixelGrid, lattice: Projection) -> Placement:
+        """Find where a grid falls on a lattice; bands of one lattice share the answer."""
+        known = self._placements.get((grid, lattice))
+        if known is None:
+            known = self._placements[grid, lattice] = place(grid, lattice)
         return known
 
     def inside(self, geometry: Geometry, grid: PixelGrid) -> Valid:
@@ -127,7 +135,7 @@ class AssetRaster(Raster):
 
     def sample(self, grid: PixelGrid, reader: Reader) -> Sampled:
         """Take the pixel that each centre lies in; masked outside the band."""
-        placed = place(grid, self.projection)
+        placed = reader.place(grid, self.projection)
         row0, row1 = max(placed.row_span[0], 0), min(placed.row_span[1] + 1, self.band.height)
         column0 = max(placed.column_span[0], 0)
         column1 = min(placed.column_span[1] + 1, self.band.width)
@@ -346,7 +354,7 @@ class Reprojected(Raster):
 
     def sample(self, grid: PixelGrid, reader: Reader) -> Sampled:
         """Compute in the projection, then take the pixel that each centre lies in."""
-        placed = place(grid, self._projection)
+        placed = reader.place(grid, self._projection)
         if placed.on_centres:
             return reader.sample(self._inner, grid)
         window, row0, column0 = _window(placed, self._projection, 0)
@@ -378,7 +386,7 @@ class Resampled(Raster):
 
     def sample(self, grid: PixelGrid, reader: Reader) -> Sampled:
         """Interpolate between pixel centres of the projection."""
-        placed = place(grid, self._projection)
+        placed = reader.place(grid, self._projection)
         if placed.on_centres or isinstance(self._inner, Constant):
             return reader.sample(self._inner, grid)
         reach = 1 if self._mode == "bilinear" else 2
@@ -532,7 +540,7 @@ class Position(Raster):
         self._what = what
         self._projection = projection
 
-    def sample(self, grid: PixelGrid, reader: Reader) -> Sampled:  # noqa: ARG002
+    def sample(self, grid: PixelGrid, reader: Reader) -> Sampled:
         """Compute it for every pixel centre."""
         valid = np.ones((1, 1), np.bool_)
         if self._what == "area":
@@ -540,7 +548,7 @@ class Position(Raster):
         if self._what in {"longitude", "latitude"}:
             lon, lat = _lonlat(grid)
             return Sampled(lon if self._what == "longitude" else lat, valid)
-        placed = place(grid, self._projection)
+        placed = reader.place(grid, self._projection)
         return Sampled(placed.columns if self._what == "x" else placed.rows, valid)
 
 

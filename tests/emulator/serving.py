@@ -66,7 +66,7 @@ def address(small_world: SmallWorld) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NO_PROXY", "127.0.0.1,localhost")
         patch.setenv("no_proxy", "127.0.0.1,localhost")
-        # The tests of values ask more than 100 questions a second; those of traffic say their limits.
+        # The tests of values ask more than 100 times a second; those of traffic set their limits.
         with running(small_world, Limits(max_requests_per_s=100_000)) as url:
             yield url
 

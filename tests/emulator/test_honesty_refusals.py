@@ -98,7 +98,7 @@ def test_wrong_types_name_the_expected_and_the_actual() -> None:
     )
     collection = ee.Image(ee.ImageCollection(L1C)).select("B2")
     assert refusal(collection).endswith("Actual type: ImageCollection.")
-    size = ee.List(["a"]).get(ee.String("x"))
+    size = ee.List(["a"]).get(ee.Number(ee.List(["x"]).get(0)))
     assert refusal(size) == (
         "List.get, argument 'index': Invalid type.\nExpected type: Integer.\nActual type: String."
     )
