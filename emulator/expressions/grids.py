@@ -83,8 +83,10 @@ def invert_affine(
     """Return the positions (columns, rows; px) of coordinates in a projection's CRS."""
     a, b, c, d, e, f = transform
     determinant = a * e - b * d
-    dx, dy = x - c, y - f
-    return (e * dx - b * dy) / determinant, (a * dy - d * dx) / determinant
+    # Coordinates that a projection does not have are infinite, and stay not finite.
+    with np.errstate(invalid="ignore"):
+        dx, dy = x - c, y - f
+        return (e * dx - b * dy) / determinant, (a * dy - d * dx) / determinant
 
 
 @dataclass(frozen=True, slots=True, eq=False)
