@@ -8,11 +8,12 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import shapely
+
 from emulator.expressions.dates import Date, parse_date, to_datetime
-from emulator.expressions.elements import Element
 from emulator.expressions.errors import AlgorithmError, ServiceError, not_found
 from emulator.expressions.filters import Comparison, Filter, Search, all_of, narrow
-from emulator.expressions.geometries import Geometry, from_json, of_footprint
+from emulator.expressions.geometries import Geometry, from_json, of_footprint, of_shape
 from emulator.expressions.images import Image
 from emulator.worlds import Band, ImageRecord, TooManyImagesError, World
 
@@ -109,7 +110,7 @@ def _parse(text: str) -> Iterator[Filter]:
     for clause in _clauses(text):
         intersects = _INTERSECTS.match(clause)
         if intersects:
-            region = _Region(_geometry(intersects["region"]))
+            region = _geometry(intersects["region"])
             yield Comparison("intersects", ".all", region, None, None)
             continue
         matched = _CLAUSE.match(clause)
@@ -119,18 +120,6 @@ def _parse(text: str) -> Iterator[Filter]:
                 f"joined by AND."
             )
         yield _comparison(matched["field"], matched["operator"], matched["value"])
-
-
-class _Region(Element):
-    __slots__ = ("_area",)
-
-    def __init__(self, area: Geometry) -> None:
-        super().__init__({})
-        self._area = area
-
-    @property
-    def geometry(self) -> Geometry:
-        return self._area
 
 
 def _clauses(text: str) -> list[str]:
@@ -145,10 +134,6 @@ def _geometry(text: str) -> Geometry:
     except (ValueError, AttributeError, AlgorithmError):
         pass
     try:
-        import shapely
-
-        from emulator.expressions.geometries import of_shape
-
         return of_shape(shapely.from_wkt(text))
     except shapely.errors.ShapelyError:
         raise ServiceError(f"Invalid region '{text[:100]}': GeoJSON or WKT is needed.") from None

@@ -23,7 +23,6 @@ from emulator.expressions.reducers import SIMPLE, Reducer, count, extreme, frequ
 from emulator.expressions.session import Session
 
 _INDEX = "system:index"
-_NO_LIMIT = 2**31
 
 
 @algorithm("ImageCollection.load", with_session=True)

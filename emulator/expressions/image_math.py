@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from emulator.expressions.algorithms import algorithm
 from emulator.expressions.errors import AlgorithmError
-from emulator.expressions.images import Image, ImageBand
+from emulator.expressions.images import Image, ImageBand, select_bands
 from emulator.expressions.pixel_types import (
     BOOLEAN,
     DOUBLE,
@@ -28,7 +28,8 @@ from emulator.expressions.pixel_types import (
     PixelType,
     union,
 )
-from emulator.expressions.rasters import Masked, Pointwise
+from emulator.expressions.promotion import promote
+from emulator.expressions.rasters import Chosen, Masked, Pointwise, Unmasked
 
 Values = npt.NDArray[Any]
 Ufunc = Callable[..., Values]
@@ -267,8 +268,6 @@ _register()
 
 @algorithm("Image.cast")
 def _cast_some(image: Image, types: dict[str, Any], order: list[str] | None) -> Image:
-    from emulator.expressions.promotion import promote
-
     wanted = {
         name: promote(value, "PixelType", "Image.cast", "bandTypes")
         for name, value in types.items()
@@ -302,8 +301,6 @@ def _unit_scale(image: Image, low: float, high: float) -> Image:
 
 @algorithm("Image.normalizedDifference")
 def _normalized_difference(image: Image, names: list[str] | None) -> Image:
-    from emulator.expressions.images import select_bands
-
     if names is None and len(image.bands) < 2:
         raise AlgorithmError("The input must have at least two bands.")
     one, two = select_bands(image, names or [0, 1], None).bands
@@ -323,10 +320,6 @@ def _normalized_difference(image: Image, names: list[str] | None) -> Image:
 def _remap(
     image: Image, source: list[Any], target: list[Any], default: Any, name: str | None
 ) -> Image:
-    from emulator.expressions.images import select_bands
-    from emulator.expressions.promotion import promote
-    from emulator.expressions.rasters import Unmasked
-
     if len(source) != len(target) or not source:
         raise AlgorithmError("Lists of values must have the same, positive size.")
     band = select_bands(image, [0 if name is None else name], None).bands[0]
@@ -357,10 +350,8 @@ def _valid_one(band: ImageBand) -> Pointwise:
 
 def combine_where(image: Image, test: Image, value: Image) -> list[ImageBand]:
     """Return the bands of `image`, replaced by `value` where `test` holds."""
-    from emulator.expressions.rasters import Chosen
-
-    tests = _spread(test, len(image.bands))
-    values = _spread(value, len(image.bands))
+    tests = spread(test, len(image.bands))
+    values = spread(value, len(image.bands))
     out = []
     for band, tested, other in zip(image.bands, tests, values, strict=True):
         pixel_type = union(band.pixel_type, other.pixel_type)
@@ -369,18 +360,14 @@ def combine_where(image: Image, test: Image, value: Image) -> list[ImageBand]:
     return out
 
 
-def _spread(image: Image, count: int) -> Sequence[ImageBand]:
-    if len(image.bands) == 1:
-        return image.bands * count
-    if len(image.bands) != count:
-        raise AlgorithmError(f"An image of 1 or {count} bands is needed, got {len(image.bands)}.")
-    return image.bands
-
-
 def spread(image: Image, count: int) -> Sequence[ImageBand]:
     """Return `count` bands: the image's own, or its single one repeated.
 
     Raises:
         AlgorithmError: it has another number of bands.
     """
-    return _spread(image, count)
+    if len(image.bands) == 1:
+        return image.bands * count
+    if len(image.bands) != count:
+        raise AlgorithmError(f"An image of 1 or {count} bands is needed, got {len(image.bands)}.")
+    return image.bands

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from emulator.expressions.algorithms import algorithm
-from emulator.expressions.dates import Date
+from emulator.expressions.dates import Date, format_date
 from emulator.expressions.elements import Element
 from emulator.expressions.errors import AlgorithmError
 from emulator.expressions.image_math import BINARY, UNARY, cast_values
+from emulator.expressions.images import constant_image, select_bands
 from emulator.expressions.pixel_types import NAMED
 from emulator.expressions.promotion import Callee, type_name
 from emulator.expressions.reducers import Reducer, text_of
@@ -413,8 +414,6 @@ def _dictionary_rename(
 
 @algorithm("Dictionary.toImage")
 def _dictionary_to_image(values: dict[str, Any], names: list[str] | None) -> Any:
-    from emulator.expressions.images import constant_image, select_bands
-
     keys = sorted(values) if names is None else names
     return select_bands(constant_image([values[key] for key in keys]), [".*"], keys)
 
@@ -425,8 +424,6 @@ def _dictionary_to_image(values: dict[str, Any], names: list[str] | None) -> Any
 @algorithm("String")
 def _string(value: Any) -> str:
     if isinstance(value, Date):
-        from emulator.expressions.dates import format_date
-
         return format_date(value)
     if value is None or isinstance(value, (str, int, float)):
         return "null" if value is None else text_of(value)
