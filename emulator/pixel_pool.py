@@ -7,7 +7,7 @@ format, shape, bands, data types, size, and that the pixels are those of some re
 from __future__ import annotations
 
 import asyncio
-import copy
+import json
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -97,7 +97,7 @@ class PixelPool:
 
 def kind_of(work: Work) -> int:
     """Return 64 bits that are equal where replies have the same format, shape, bands and types."""
-    values: dict[str, Any] = copy.deepcopy(work.values)
+    values: dict[str, Any] = json.loads(canonical(work.values))  # a copy, and quicker than deepcopy
     ids = {id(constant): constant for constant in image_ids(values)}  # one may be used twice
     for constant in ids.values():
         constant["constantValue"] = str(constant["constantValue"]).rpartition("/")[0]

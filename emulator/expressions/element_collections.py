@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from emulator.expressions.elements import Element, Properties
 from emulator.expressions.errors import ServiceError
-from emulator.expressions.filters import Filter, Search, narrow
+from emulator.expressions.filters import Filter, Search, searches_of
 from emulator.expressions.geometries import Geometry, of_shape, union_shape
 from emulator.expressions.images import Image
 from emulator.worlds import TooManyImagesError, World
@@ -114,24 +114,19 @@ class StoredCollection(Collection):
 
     def _search(self) -> Iterator[Element]:
         assert self.asset_id is not None
-        search = Search()
-        for wanted in self._filters:
-            search = narrow(search, wanted)
-        for record in self._records(search):
+        searches = searches_of(self._filters)
+        found = {record.asset_id: record for search in searches for record in self._records(search)}
+        ordered = sorted(found.values(), key=lambda record: (record.time_start_ms, record.index))
+        for record in ordered:
             image = Image.of_record(record)
             if all(wanted.test(image) for wanted in self._filters):
                 yield image
 
     def _records(self, search: Search) -> Iterable[Any]:
-        if search.nothing:
-            return []
         if search.indices is not None:
             ids = [f"{self.asset_id}/{index}" for index in sorted(search.indices)]
             found = (self._world.find_image(asset_id) for asset_id in ids)
-            return sorted(
-                (record for record in found if record is not None),
-                key=lambda record: (record.time_start_ms, record.index),
-            )
+            return [record for record in found if record is not None]
         try:
             return self._world.find_images(
                 str(self.asset_id), search.bounds, search.start_ms, search.end_ms

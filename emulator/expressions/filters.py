@@ -20,6 +20,7 @@ INDEX = "system:index"
 _GEOMETRY_FIELDS = frozenset({".all", ".geo", ".geometry"})
 
 Test = Callable[[Any, Any], bool]
+_MAX_SEARCHES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +245,39 @@ def narrow(search: Search, wanted: Filter) -> Search:
             search = narrow(search, part)
         return search
     return _narrow_by(search, wanted) if isinstance(wanted, Comparison) else search
+
+
+def searches_of(filters: Sequence[Filter]) -> list[Search]:
+    """Return the searches that together find every image that passes all filters.
+
+    Alternatives, such as several ranges of dates, are searched one by one: their common range may
+    be much wider than they are.
+    """
+    found = [Search()]
+    for wanted in filters:
+        found = [narrower for search in found for narrower in _alternatives(search, wanted)]
+        if len(found) > _MAX_SEARCHES:
+            found = [narrow_all(Search(), filters)]
+            break
+    return [search for search in found if not search.nothing]
+
+
+def narrow_all(search: Search, filters: Sequence[Filter]) -> Search:
+    """Narrow a search by several filters, without a look at alternatives."""
+    for wanted in filters:
+        search = narrow(search, wanted)
+    return search
+
+
+def _alternatives(search: Search, wanted: Filter) -> list[Search]:
+    if isinstance(wanted, Combined) and wanted.how == "or":
+        return [found for part in wanted.filters for found in _alternatives(search, part)]
+    if isinstance(wanted, Combined) and wanted.how == "and":
+        found = [search]
+        for part in wanted.filters:
+            found = [narrower for one in found for narrower in _alternatives(one, part)]
+        return found
+    return [narrow(search, wanted)]
 
 
 def _narrow_by(search: Search, wanted: Comparison) -> Search:

@@ -28,7 +28,7 @@ from emulator.simulated_world.lattices import PixelBox
 from emulator.simulated_world.noise import Singles, hash_cells, mix, seed_of, share_of, uniform
 from emulator.simulated_world.orbits import SENTINEL_1, compact_time, midnight_ms
 from emulator.simulated_world.spectra import cover_of, greenness
-from emulator.simulated_world.strips import Strip, ring_of
+from emulator.simulated_world.strips import Strip, ring_of, touches
 from emulator.worlds import Band, Bounds, ImageRecord, Lattice, LonLat
 
 COLLECTION: Final = "COPERNICUS/S1_GRD"
@@ -169,7 +169,9 @@ def _orbits_near(number: int, descending: bool, bounds: Bounds) -> Iterator[int]
     width = (bounds.east - bounds.west) % 360.0
     for orbit, longitude in enumerate(_tracks(number, descending), start=1):
         ahead = (longitude - bounds.west + 180.0) % 360.0 - 180.0
-        if -reach <= ahead <= width + reach and not _left_out(orbit, descending, number):
+        if not -reach <= ahead <= width + reach or _left_out(orbit, descending, number):
+            continue
+        if touches(place_of(orbit, descending, number).ring, bounds):
             yield orbit
 
 

@@ -30,8 +30,8 @@ from emulator.simulated_world.spectra import (
     read_noise,
     surface_reflectance,
 )
-from emulator.simulated_world.strips import Strip, ring_of
-from emulator.worlds import Band, ImageRecord, LonLat
+from emulator.simulated_world.strips import Strip, ring_of, touches
+from emulator.worlds import Band, Bounds, ImageRecord, LonLat
 
 L1C: Final = "COPERNICUS/S2_HARMONIZED"
 L2A: Final = "COPERNICUS/S2_SR_HARMONIZED"
@@ -106,10 +106,14 @@ class Pass:
         return round(100 * self.cloud_fraction, 6)
 
 
-def passes_over(tile: Tile, start_ms: int, end_ms: int) -> Iterator[Pass]:
-    """Yield a tile's products with start <= time < end."""
+def passes_over(
+    tile: Tile, start_ms: int, end_ms: int, bounds: Bounds | None = None
+) -> Iterator[Pass]:
+    """Yield a tile's products with start <= time < end whose footprint may touch a box."""
     lon, lat = tile.centre_lon_lat
     for orbit in orbits_over(tile):
+        if bounds is not None and not touches(footprint(tile, orbit), bounds):
+            continue
         for day, platform in SENTINEL_2.days_of(orbit, start_ms, end_ms):
             hour = SENTINEL_2.node_hour - lon / 15.0 + 0.25 * lat / 90.0
             seconds = seed_of("start", orbit, day) % 1200

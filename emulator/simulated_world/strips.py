@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -11,8 +13,11 @@ import shapely
 
 from emulator.simulated_world.lattices import PixelBox, from_lon_lat, to_lon_lat
 from emulator.simulated_world.orbits import Mission
+from emulator.worlds import Bounds
 
 Ring = tuple[tuple[float, float], ...]
+_SLACK_DEG: Final = 0.02
+"""Straight lines in degrees are not those on the Earth: near a border, let the footprint decide."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,3 +88,25 @@ def ring_of(polygon: shapely.Polygon, crs: str) -> Ring:
     lon, lat = to_lon_lat(crs).transform(x, y)
     lon = lon[0] + (np.asarray(lon) - lon[0] + 180.0) % 360.0 - 180.0
     return tuple((float(a), float(b)) for a, b in zip(lon, lat, strict=True))
+
+
+def touches(ring: Ring, bounds: Bounds) -> bool:
+    """Tell whether an outline may touch a box of longitude and latitude."""
+    polygon = _polygon_of(ring)
+    width = (bounds.east - bounds.west) % 360.0
+    # The ring runs on beyond 180 degrees where it has to; so does the box, from the same side.
+    west = polygon.bounds[0] + (bounds.west - polygon.bounds[0] + 180.0) % 360.0 - 180.0
+    box = shapely.box(
+        west - _SLACK_DEG,
+        bounds.south - _SLACK_DEG,
+        west + width + _SLACK_DEG,
+        bounds.north + _SLACK_DEG,
+    )
+    return bool(shapely.intersects(polygon, box))
+
+
+@lru_cache(maxsize=32_768)
+def _polygon_of(ring: Ring) -> shapely.Polygon:
+    polygon = shapely.Polygon(ring)
+    shapely.prepare(polygon)
+    return polygon

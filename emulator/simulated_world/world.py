@@ -105,7 +105,7 @@ def _search(
             yield _s1_record(frame)
         return
     for tile in tiles_touching(bounds):
-        for found in sentinel2.passes_over(tile, start_ms, end_ms):
+        for found in sentinel2.passes_over(tile, start_ms, end_ms, bounds):
             if _is_member(found, collection_id):
                 yield _s2_record(found, collection_id)
 
