@@ -66,6 +66,16 @@ Gone = frozenset[tuple[ProductName, str]]
 _SCOPES: Final = ("https://www.googleapis.com/auth/earthengine",)
 _FIRST_PAUSE_S: Final = 0.5
 _LONGEST_PAUSE_S: Final = 30.0
+_TRIES_OF_TOO_LARGE: Final = 6
+_INITIALISATION_TRIES: Final = 5
+_FAILURES: Final = (
+    ee.EEException,
+    OSError,  # broken connections and time-outs are of this kind
+    ValueError,  # a reply of JSON that is none
+    UnusableReplyError,
+    google.auth.exceptions.GoogleAuthError,
+)
+"""What a request can end with. Anything else is a bug of ours and is not tried again."""
 _LOCATIONS_AHEAD: Final = 12
 """Locations whose pixels are under way or wait for their turn: 48 requests, more than may be in
 flight, and at most 12 x 7.6 MB of decoded patches."""
@@ -97,7 +107,6 @@ class Session:
 
         Raises:
             InputError: credentials, project or endpoint are wrong.
-            TransientError: the endpoint does not answer for now.
         """
         self.settings = settings
         self._transport = HttpTransport(settings.limits)
@@ -107,7 +116,13 @@ class Session:
         _initialise(settings, self._transport)
 
     def ask(
-        self, kind: str, question: Callable[[], T], ledger: Ledger, cancelled: threading.Event
+        self,
+        kind: str,
+        question: Callable[[], T],
+        ledger: Ledger,
+        cancelled: threading.Event,
+        *,
+        divisible: bool,
     ) -> T:
         """Ask until there is an answer, with pauses of full jitter, until the deadline.
 
@@ -116,6 +131,8 @@ class Session:
             question: sends one request and reads its reply.
             ledger: of this call; it is changed.
             cancelled: ends it.
+            divisible: whether the caller can ask for less at once. If not, a request that is said
+                to be too large is tried some times: the service's memory is shared with others.
 
         Raises:
             AskFailedError: the service refuses this request.
@@ -125,11 +142,14 @@ class Session:
         """
         give_up_at = time.monotonic() + self.settings.limits.deadline_s
         pause_s = _FIRST_PAUSE_S
+        tries_left = 0 if divisible else _TRIES_OF_TOO_LARGE
         while True:
             try:
                 return self._ask_once(kind, question, ledger, cancelled)
             except AskFailedError as error:
-                if error.failure is not Failure.TRANSIENT:
+                tries_left -= error.failure is Failure.TOO_LARGE
+                too_large_again = error.failure is Failure.TOO_LARGE and tries_left > 0
+                if error.failure is not Failure.TRANSIENT and not too_large_again:
                     raise
                 left_s = give_up_at - time.monotonic()
                 if left_s <= 0:
@@ -151,7 +171,7 @@ class Session:
             began = time.monotonic()
             try:
                 answer = question()
-            except Exception as error:
+            except _FAILURES as error:
                 status, message = _read_failure(error)
                 failure = classify(status, message)
                 outcome = f"http_{status}" if status is not None else type(error).__name__
@@ -185,7 +205,6 @@ def open_session(settings: EarthEngineSettings, share: ClusterShare | None = Non
 
     Raises:
         InputError: credentials, project or endpoint are wrong.
-        TransientError: the endpoint does not answer for now.
     """
     with _session_lock:
         key = settings, share
@@ -214,24 +233,25 @@ def _make_gate(settings: EarthEngineSettings, share: ClusterShare | None) -> Req
 
 
 def _initialise(settings: EarthEngineSettings, transport: HttpTransport) -> None:
-    try:
-        ee.Reset()
-        # Ours are the retries; the client's own are neither bounded nor counted.
-        ee.data.setMaxRetries(0)
-        ee.Initialize(
-            _find_credentials(settings),
-            project=settings.project,
-            url=settings.endpoint,
-            http_transport=transport,
-        )
-        ee.data.setMaxRetries(0)
-    except (InputError, TransientError):
-        raise
-    except Exception as error:
-        status, message = _read_failure(error)
-        if classify(status, message) is Failure.TRANSIENT and status is not None and status >= 429:
-            raise TransientError(f"{settings.endpoint} does not answer: {message}") from error
-        raise InputError(_refusal(settings, status, message)) from error
+    credentials = _find_credentials(settings)
+    for tries_left in reversed(range(_INITIALISATION_TRIES)):
+        try:
+            ee.Reset()
+            # Ours are the retries; the client's own are neither bounded nor counted.
+            ee.data.setMaxRetries(0)
+            ee.Initialize(
+                credentials,
+                project=settings.project,
+                url=settings.endpoint,
+                http_transport=transport,
+            )
+            break
+        except _FAILURES as error:
+            status, message = _read_failure(error)
+            if not tries_left or classify(status, message) is not Failure.TRANSIENT:
+                raise InputError(_refusal(settings, status, message)) from error
+            time.sleep(_FIRST_PAUSE_S)
+    ee.data.setMaxRetries(0)
     if settings.workload_tag:
         ee.data.setDefaultWorkloadTag(settings.workload_tag)
 
@@ -382,12 +402,16 @@ class EarthEngineSource:
                     raise UnusableReplyError(f"the listing is damaged: {error}") from error
 
             try:
-                return session.ask("listing", question, ledger, cancelled)
+                divisible = len(location_ids) > 1
+                return session.ask("listing", question, ledger, cancelled, divisible=divisible)
             except AskFailedError as error:
+                if error.failure is Failure.TOO_LARGE and len(location_ids) > 1:
+                    half = len(location_ids) // 2
+                    first = self._list(session, location_ids[:half], cancelled)
+                    return first | self._list(session, location_ids[half:], cancelled)
                 raise InputError(
-                    f"Earth Engine refuses the listing of location {location_ids[0]} and others: "
-                    f"{error.message}; if it says too much was asked for, lower "
-                    "earth_engine.locations_per_listing"
+                    f"Earth Engine refuses to list the images around location {location_ids[0]}: "
+                    f"{error.message}"
                 ) from error
 
     def _listing_expression(self, location_id: str) -> Any:
@@ -427,7 +451,9 @@ class EarthEngineSource:
                     waiting.extendleft(reversed(request.split()))
                     continue
                 try:
-                    reply = session.ask("pixels", _pixel_question(request), ledger, cancelled)
+                    question = _pixel_question(request)
+                    divisible = len(request.images) > 1
+                    reply = session.ask("pixels", question, ledger, cancelled, divisible=divisible)
                 except AskFailedError as error:
                     if error.failure is Failure.TOO_LARGE and len(request.images) > 1:
                         waiting.extendleft(reversed(request.split()))

@@ -55,6 +55,7 @@ def test_only_this_machine_is_served(host: str) -> None:
 def test_thread_serves_on_a_free_port(host: str) -> None:
     if ":" in host and not _has_ipv6():
         pytest.skip("this machine has no IPv6 loopback")
+    before = _emulator_threads()  # those of the whole session's fixtures
     with emulator_in_thread(APP, host=host) as running:
         assert running.process_id is None
         found = requests.get(running.url, timeout=10).json()
@@ -62,7 +63,11 @@ def test_thread_serves_on_a_free_port(host: str) -> None:
         assert found["no_delay"]  # without it every small reply takes 40 ms
     with pytest.raises(requests.ConnectionError):
         requests.get(running.url, timeout=10)
-    assert "emulator" not in {thread.name for thread in threading.enumerate()}
+    assert _emulator_threads() == before
+
+
+def _emulator_threads() -> set[int | None]:
+    return {thread.ident for thread in threading.enumerate() if thread.name == "emulator"}
 
 
 def _has_ipv6() -> bool:
