@@ -20,6 +20,15 @@ LEDGER_FOLDER: Final = "provenance/requests"
 _BINS_PER_DECADE: Final = 20
 _LEAST_S: Final = 1e-3
 _QUANTILES: Final = (0.5, 0.9, 0.99)
+_SUMS: Final = (
+    "num_locations",
+    "bytes_sent",
+    "bytes_received",
+    "compute_s",
+    "waiting_s",
+    "slot_waiting_s",
+    "retry_waiting_s",
+)
 
 
 @dataclass(slots=True)
@@ -29,6 +38,7 @@ class Ledger:
     Args:
         requests: kind (listing, pixels) -> sent.
         outcomes: done, or what went wrong -> requests.
+        num_locations: that this has paid for.
         bytes_sent: of request bodies.
         bytes_received: of replies, also of those that broke off.
         compute_s: compute seconds where the service reports them.
@@ -40,6 +50,7 @@ class Ledger:
 
     requests: Counter[str] = field(default_factory=Counter)
     outcomes: Counter[str] = field(default_factory=Counter)
+    num_locations: int = 0
     bytes_sent: int = 0
     bytes_received: int = 0
     compute_s: float = 0.0
@@ -77,14 +88,7 @@ class Ledger:
         """Add another ledger to this one."""
         for name in ("requests", "outcomes", "latency_bins"):
             getattr(self, name).update(getattr(other, name))
-        for name in (
-            "bytes_sent",
-            "bytes_received",
-            "compute_s",
-            "waiting_s",
-            "slot_waiting_s",
-            "retry_waiting_s",
-        ):
+        for name in _SUMS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
     def summary(self) -> dict[str, Any]:
@@ -92,6 +96,7 @@ class Ledger:
         return {
             "requests": dict(sorted(self.requests.items())),
             "outcomes": dict(sorted(self.outcomes.items())),
+            "num_locations": self.num_locations,
             "bytes_sent": self.bytes_sent,
             "bytes_received": self.bytes_received,
             "compute_s": round(self.compute_s, 3),
@@ -115,17 +120,7 @@ class Ledger:
             requests=Counter(found["requests"]),
             outcomes=Counter(found["outcomes"]),
             latency_bins=Counter(bins),
-            **{
-                name: found[name]
-                for name in (
-                    "bytes_sent",
-                    "bytes_received",
-                    "compute_s",
-                    "waiting_s",
-                    "slot_waiting_s",
-                    "retry_waiting_s",
-                )
-            },
+            **{name: found[name] for name in _SUMS},
         )
 
 
@@ -147,49 +142,42 @@ class Budget:
         settings: the limits.
         spent: by earlier runs and by the finished batches of this one; grows.
         this_run: of this run alone.
-        num_locations: that `this_run` has paid for.
     """
 
     settings: BudgetSettings
     spent: Ledger
     this_run: Ledger = field(default_factory=Ledger)
-    num_locations: int = 0
 
     def note(self, ledger: Ledger, num_locations: int) -> None:
         """Book what a batch has spent."""
-        self.spent.add(ledger)
-        self.this_run.add(ledger)
-        self.num_locations += num_locations
+        for account in (self.spent, self.this_run):
+            account.add(ledger)
+            account.num_locations += num_locations
 
     def shortage(self, locations_under_way: int) -> str | None:
         """Say which limit another batch would break; None where there is room.
 
         Args:
             locations_under_way: locations of running batches and of the one that would begin; they
-                are taken to cost what the finished ones of this run did.
+                are taken to cost what the ones before did.
         """
-        share = locations_under_way / self.num_locations if self.num_locations else 0.0
-        for name, unit, limit, spent, now in self._accounts():
+        paid = self.spent.num_locations
+        share = locations_under_way / paid if paid else 0.0
+        for name, unit, limit, spent in self._accounts():
             if limit is None:
                 continue
             # Without a batch to judge by, only what is spent already counts.
-            expected = spent + now * share
+            expected = spent * (1 + share)
             if spent >= limit or expected > limit:
                 return (
                     f"the budget of {limit:,.6g} {unit} (budget.{name}) is used up: {spent:,.6g} "
-                    f"spent, {expected - spent:,.4g} more for the next batch; raise it, and the "
-                    "same command continues"
+                    f"spent, {expected - spent:,.4g} more for the batches under way and the next; "
+                    "raise it, and the same command continues"
                 )
         return None
 
-    def _accounts(self) -> Iterable[tuple[str, str, float | None, float, float]]:
-        limits, spent, now = self.settings, self.spent, self.this_run
-        yield "max_requests", "requests", limits.max_requests, spent.num_requests, now.num_requests
-        yield "max_bytes", "bytes", limits.max_bytes, spent.bytes_received, now.bytes_received
-        yield (
-            "max_compute_s",
-            "compute seconds",
-            limits.max_compute_s,
-            spent.compute_s,
-            now.compute_s,
-        )
+    def _accounts(self) -> Iterable[tuple[str, str, float | None, float]]:
+        limits, spent = self.settings, self.spent
+        yield "max_requests", "requests", limits.max_requests, spent.num_requests
+        yield "max_bytes", "bytes", limits.max_bytes, spent.bytes_received
+        yield "max_compute_s", "compute seconds", limits.max_compute_s, spent.compute_s

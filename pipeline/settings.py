@@ -149,6 +149,8 @@ class RequestLimits(SettingsModel):
         read_timeout_s: for the next byte of a reply.
         request_timeout_s: for a whole reply; a trickling one ends here.
         deadline_s: a request is repeated at most so long.
+        first_pause_s: before a request is repeated, at most; doubles with every try.
+        longest_pause_s: where the doubling ends.
         max_response_bytes: what one reply may count, a mask byte per pixel and band included.
 
     Source: Earth Engine quotas (40 concurrent requests, 100 requests/s, 48 MB).
@@ -160,6 +162,8 @@ class RequestLimits(SettingsModel):
     read_timeout_s: float = Field(60.0, gt=0)
     request_timeout_s: float = Field(300.0, gt=0)
     deadline_s: float = Field(900.0, gt=0)
+    first_pause_s: float = Field(0.5, gt=0)
+    longest_pause_s: float = Field(30.0, gt=0)
     max_response_bytes: int = Field(48 * 2**20, ge=2**20)
 
 

@@ -64,8 +64,6 @@ T = TypeVar("T")
 Gone = frozenset[tuple[ProductName, str]]
 
 _SCOPES: Final = ("https://www.googleapis.com/auth/earthengine",)
-_FIRST_PAUSE_S: Final = 0.5
-_LONGEST_PAUSE_S: Final = 30.0
 _TRIES_OF_TOO_LARGE: Final = 6
 _INITIALISATION_TRIES: Final = 5
 _FAILURES: Final = (
@@ -141,7 +139,7 @@ class Session:
             CancelledError: the run is ending.
         """
         give_up_at = time.monotonic() + self.settings.limits.deadline_s
-        pause_s = _FIRST_PAUSE_S
+        pause_s = self.settings.limits.first_pause_s
         tries_left = 0 if divisible else _TRIES_OF_TOO_LARGE
         while True:
             try:
@@ -159,7 +157,7 @@ class Session:
                     ) from error
             # Which moment is drawn shapes no byte of the cube.
             nap_s = min(random.uniform(0.0, pause_s), left_s)  # noqa: S311
-            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+            pause_s = min(2 * pause_s, self.settings.limits.longest_pause_s)
             ledger.retry_waiting_s += nap_s
             cancelled.wait(nap_s)
 
@@ -250,7 +248,7 @@ def _initialise(settings: EarthEngineSettings, transport: HttpTransport) -> None
             status, message = _read_failure(error)
             if not tries_left or classify(status, message) is not Failure.TRANSIENT:
                 raise InputError(_refusal(settings, status, message)) from error
-            time.sleep(_FIRST_PAUSE_S)
+            time.sleep(settings.limits.first_pause_s)
     ee.data.setMaxRetries(0)
     if settings.workload_tag:
         ee.data.setDefaultWorkloadTag(settings.workload_tag)

@@ -44,10 +44,11 @@ def test_quantiles_are_at_most_an_eighth_too_high(latencies: list[float]) -> Non
 
 
 def test_budget_stops_before_it_is_overdrawn() -> None:
-    budget = Budget(BudgetSettings(max_requests=100), spent=ledger_of(30))
-    assert budget.shortage(64) is None  # Nothing is known of this run's price yet.
-    budget.note(ledger_of(20), num_locations=10)
+    budget = Budget(BudgetSettings(max_requests=100), spent=Ledger())
+    assert budget.shortage(64) is None  # Nothing is known of the price yet.
+    budget.note(ledger_of(50), num_locations=25)
     assert budget.shortage(25) is None  # 50 spent, 2 per location.
+    assert Budget(budget.settings, budget.spent).shortage(26)  # A later run knows it too.
     sentence = budget.shortage(26)
     assert sentence is not None
     assert "budget of 100 requests" in sentence
