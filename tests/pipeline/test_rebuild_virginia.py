@@ -20,7 +20,12 @@ from pipeline.settings import RebuildSettings
 from storage_schema.products import S2_L1C
 from storage_schema.status import PatchStatus
 
-pytestmark = pytest.mark.server
+pytestmark = [
+    pytest.mark.server,
+    # rasterio silences its own warning in a way that threads undo for each other.
+    pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning"),
+    pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning"),
+]
 
 CONFIG = Path(__file__).parents[2] / "configs" / "rebuild_virginia_coast.yaml"
 INDEX = "20210619T154811_20210619T155031_T18SVG"
