@@ -36,6 +36,7 @@ from pipeline.patches import (
     SeasonPatches,
 )
 from pipeline.seal import seal_cube
+from pipeline.sources.one_by_one import ReadsOneByOne
 from storage_schema.layout import CubeDescription
 from storage_schema.products import ProductName
 from storage_schema.status import PatchStatus
@@ -47,7 +48,7 @@ PRODUCTS: Final[tuple[ProductName, ...]] = ("s1_grd", "dynamic_world")
 NUM_OPENS: Final = 7
 
 
-class PreRendered:
+class PreRendered(ReadsOneByOne):
     """The same few patches again and again: making them costs nothing."""
 
     products = PRODUCTS

@@ -58,5 +58,6 @@ def test_every_room_is_looked_at() -> None:
     assert {path.relative_to(ROOT).parts[0] for path in modules()} >= {
         "storage_schema",
         "pipeline",
+        "emulator",
         "flows",
     }
