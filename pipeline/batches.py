@@ -27,6 +27,9 @@ from storage_schema.layout import NO_ORBIT, NO_TIME, NUM_SEASONS, Layout, coarse
 from storage_schema.products import PRODUCTS, ProductName
 from storage_schema.status import PatchStatus, StatusReason
 
+_under_way: dict[tuple[str, int], PatchSource] = {}
+"""What this process is reading: lease token and batch, and the source."""
+
 
 @dataclass(frozen=True, slots=True)
 class AssembledBatch:
@@ -79,6 +82,7 @@ def build_batch(
         location_ids: the batch's locations, in order.
         lease_token: of the builder.
     """
+    _under_way[lease_token, batch] = source
     try:
         assembled = read_batch(store.layout, source, location_ids)
         marker = store.write_batch(
@@ -90,7 +94,21 @@ def build_batch(
         )
     except Exception as error:  # noqa: BLE001 - the builder decides which errors end the run
         return BatchOutcome(batch, None, error, source.ledger)
+    finally:
+        del _under_way[lease_token, batch]
     return BatchOutcome(batch, marker, None, source.ledger)
+
+
+def cancel_batches(lease_token: str) -> int:
+    """Let a builder's batches in this process end soon, unwritten; return how many still run.
+
+    Args:
+        lease_token: of the builder.
+    """
+    running = [source for (token, _), source in list(_under_way.items()) if token == lease_token]
+    for source in running:
+        source.cancel()
+    return len(running)
 
 
 def read_batch(layout: Layout, source: PatchSource, location_ids: Sequence[str]) -> AssembledBatch:

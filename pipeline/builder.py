@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import json
 import platform
+import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self, cast
 
-from pipeline.batches import BatchOutcome, build_batch, read_batch
+from pipeline.batches import BatchOutcome, build_batch, cancel_batches, read_batch
 from pipeline.budget import LEDGER_FOLDER, Budget, Ledger, read_ledgers
 from pipeline.errors import CubeDamagedError, InputError, LeaseLostError, LimitReachedError
 from pipeline.lease import Lease
@@ -26,9 +27,13 @@ from storage_schema.layout import CubeDescription
 
 if TYPE_CHECKING:
     from distributed import Client
+    from distributed import Future as DaskFuture
 
 SourceOfBatch = Callable[[Sequence[str]], PatchSource]
 """Returns the source for these locations: a worker then gets what its batch needs, no more."""
+
+_ENDING_S: Final = 10.0
+"""How long cancelled batches are waited for: a request on its way is not called back."""
 
 PrepareCluster = Callable[["Client"], None]
 """Called with the cluster's client before the first batch, for what its workers have to share."""
@@ -218,15 +223,16 @@ class _Run:
     def _outcomes(self, pending: Sequence[int], budget: Budget) -> Iterator[BatchOutcome]:
         """Yield how batches end, as they end."""
         if self._client is not None:
-            yield from self._run(pending, budget, _DaskTasks(self._client))
+            with _DaskTasks(self._client, self._lease.token) as tasks:
+                yield from self._run(pending, budget, tasks)
         elif self._execution.batches_at_once == 1:
             for batch in pending:
                 if self._no_room(budget, [batch]):
                     return
                 yield build_batch(*self._work(batch))
         else:
-            with _Threads(self._execution.batches_at_once) as tasks:
-                yield from self._run(pending, budget, tasks)
+            with _Threads(self._execution.batches_at_once, self._lease.token) as threads:
+                yield from self._run(pending, budget, threads)
 
     def _run(self, pending: Sequence[int], budget: Budget, tasks: _Tasks) -> Iterator[BatchOutcome]:
         """Keep as many batches submitted as `tasks` takes, while the budget has room for them."""
@@ -272,22 +278,37 @@ class _Tasks(Protocol):
 class _DaskTasks:
     """Batches on a cluster; twice as many are submitted as it has threads: it never runs dry."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, lease_token: str) -> None:
         from distributed import as_completed
 
         self.most_at_once = 2 * max(1, sum(client.nthreads().values()))
-        self._client = client
-        self._running = as_completed()
-        self._batches: dict[str, int] = {}
+        self._client, self._lease_token = client, lease_token
+        self._ended = as_completed()
+        self._running: dict[str, tuple[int, DaskFuture]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is not None:
+            self._client.cancel([future for _, future in self._running.values()])
+            give_up_at = time.monotonic() + _ENDING_S
+            while any(self._still_running()) and time.monotonic() < give_up_at:
+                time.sleep(0.1)
+
+    def _still_running(self) -> Iterable[int]:
+        """Cancel what runs; per worker, how much still does."""
+        told = self._client.run(cancel_batches, self._lease_token, on_error="ignore")
+        return cast("dict[str, int]", told).values()
 
     def submit(self, work: tuple[Any, ...]) -> None:
         future = self._client.submit(build_batch, *work, pure=False, retries=0)
-        self._batches[future.key] = work[2]
-        self._running.add(future)
+        self._running[future.key] = work[2], future
+        self._ended.add(future)
 
     def next_outcome(self) -> BatchOutcome:
-        future = next(self._running)
-        batch = self._batches.pop(future.key)
+        future = next(self._ended)
+        batch, _ = self._running.pop(future.key)
         error = future.exception()  # Of Dask, such as a worker that died again and again.
         found = BatchOutcome(batch, None, error, Ledger()) if error else future.result()
         assert isinstance(found, BatchOutcome)
@@ -298,23 +319,22 @@ class _DaskTasks:
 class _Threads:
     """Batches in threads of this process."""
 
-    def __init__(self, num_threads: int) -> None:
+    def __init__(self, num_threads: int, lease_token: str) -> None:
         self.most_at_once = num_threads
+        self._lease_token = lease_token
         self._pool = ThreadPoolExecutor(num_threads, "batch")
         self._running: set[Future[BatchOutcome]] = set()
-        self._sources: list[PatchSource] = []
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
         if kind is not None:
-            for source in self._sources:
-                source.cancel()
-        self._pool.shutdown(cancel_futures=True)
+            cancel_batches(self._lease_token)
+        self._pool.shutdown()
 
     def submit(self, work: tuple[Any, ...]) -> None:
-        self._sources = [*self._sources[-self.most_at_once :], work[1]]
         self._running.add(self._pool.submit(build_batch, *work))
 
     def next_outcome(self) -> BatchOutcome:

@@ -153,7 +153,7 @@ class PatchSource(Protocol):
         ...
 
     def cancel(self) -> None:
-        """Let reads that are under way in this process end soon, whatever they raise."""
+        """Let its reads that are under way in this process end soon, whatever they raise."""
         ...
 
 

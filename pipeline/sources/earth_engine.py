@@ -332,6 +332,7 @@ class EarthEngineSource:
     service: EarthEngineSettings
     share: ClusterShare | None = None
     ledger: Ledger = field(default_factory=Ledger, compare=False)
+    reads_under_way: set[threading.Event] = field(default_factory=set, compare=False, repr=False)
 
     def read_location(self, location_id: str) -> LocationPatches:
         """Read one location.
@@ -352,7 +353,7 @@ class EarthEngineSource:
         session = open_session(self.service, self.share)
         cancelled = threading.Event()
         step = self.service.locations_per_listing
-        _reads_under_way.add(cancelled)
+        self.reads_under_way.add(cancelled)
         try:
             listings = [
                 session.pool.submit(
@@ -370,12 +371,12 @@ class EarthEngineSource:
                 yield under_way.popleft().finish()
         finally:
             cancelled.set()
-            _reads_under_way.discard(cancelled)
+            self.reads_under_way.discard(cancelled)
             session.gate.return_idle_slots()
 
     def cancel(self) -> None:
-        """Let all reads of this process end soon, with `CancelledError`."""
-        for cancelled in list(_reads_under_way):
+        """Let this source's reads end soon, with `CancelledError`."""
+        for cancelled in list(self.reads_under_way):
             cancelled.set()
 
     def book(self, ledger: Ledger) -> None:
@@ -474,7 +475,6 @@ class EarthEngineSource:
 
 
 _booking = threading.Lock()
-_reads_under_way: set[threading.Event] = set()
 
 
 def _list_collection(

@@ -170,13 +170,13 @@ def test_a_used_up_budget_is_exit_code_3(
 
 @pytest.mark.server
 @pytest.mark.distributed
-@pytest.mark.parametrize("dask", ["threads", "processes"])
+@pytest.mark.parametrize("dask", ["threads", pytest.param("processes", marks=pytest.mark.slow)])
 def test_ctrl_c_leaves_whole_batches_and_the_same_command_continues(
     simulated_emulator: str,  # noqa: F811
     tmp_path: Path,
     dask: str,
 ) -> None:
-    config = write(tmp_path, simulated_emulator, 40, locations_per_batch=4)
+    config = write(tmp_path, simulated_emulator, 24, locations_per_batch=4)
     command = [sys.executable, "-m", "flows", "rebuild", str(config), "--dask", dask, "--json"]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
@@ -187,18 +187,18 @@ def test_ctrl_c_leaves_whole_batches_and_the_same_command_continues(
         assert process.poll() is None, process.stderr.read()  # type: ignore[union-attr]
         assert time.monotonic() < give_up_at
         time.sleep(0.1)
-    time.sleep(2.0)
+    time.sleep(1.0)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert "the same command continues" in errors
-    assert "Traceback" not in errors
+    assert "Traceback" not in errors, errors
     left = PatchStore.open(cube).pending_batches()
     assert left
     finished = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
     assert json.loads(finished.stdout)["built"] == left
     calm = tmp_path / "calm"
     calm.mkdir()
-    assert run(["rebuild", str(write(calm, simulated_emulator, 40, locations_per_batch=4))]) == 0
+    assert run(["rebuild", str(write(calm, simulated_emulator, 24, locations_per_batch=4))]) == 0
     digests = {seal_cube(ObjectStorage(str(p / "cube.zarr"))).digest for p in (tmp_path, calm)}
     assert len(digests) == 1
