@@ -179,6 +179,26 @@ def test_service_that_never_answers_leaves_batches_pending(
     assert digest_of(cube) == calm_digest
 
 
+def test_what_the_service_refused_is_fetched_again_on_request(
+    simulated_emulator: str, tmp_path: Path
+) -> None:
+    plan: dict[str, Any] = {"num_locations": 4, "locations_per_batch": 1}
+    cube = tmp_path / "cube.zarr"
+    with emulator_in_process(faults(0.6, "memory_limit", seed=3)) as emulator:
+        first = rebuild(emulator.url, cube, **plan, earth_engine={"limits": IMPATIENT})
+    assert first.built == [0, 1, 2, 3]
+    failed = np.asarray(arrays(cube)["patch_status"]) == PatchStatus.FAILED
+    hurt = np.flatnonzero(failed.any(axis=(1, 2))).tolist()
+    assert 0 < len(hurt) < 4
+    # Without being asked to, a rebuild leaves complete batches alone.
+    assert rebuild(simulated_emulator, cube, **plan).built == []
+    assert rebuild(simulated_emulator, cube, **plan, retry_failed=True).built == hurt
+    rebuild(simulated_emulator, tmp_path / "calm.zarr", **plan)
+    assert digest_of(cube) == digest_of(tmp_path / "calm.zarr")
+    with pytest.raises(InputError, match="is sealed and does not change"):
+        rebuild(simulated_emulator, cube, **plan, retry_failed=True)
+
+
 def test_budget_stops_cleanly_and_the_next_run_continues(
     simulated_emulator: str, tmp_path: Path
 ) -> None:
