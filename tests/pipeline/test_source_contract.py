@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,12 +62,15 @@ def service(url: str, folder: Path) -> Subject:
 @pytest.fixture(
     scope="module", params=["ssl4eo_s12", pytest.param("earth_engine", marks=pytest.mark.server)]
 )
-def subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Subject:
+def subject(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Subject]:
     folder = tmp_path_factory.mktemp("source")
     if request.param == "ssl4eo_s12":
-        return files(folder)
-    request.addfinalizer(close_sessions)
-    return service(request.getfixturevalue("simulated_emulator"), folder)
+        yield files(folder)
+    else:
+        yield service(request.getfixturevalue("simulated_emulator"), folder)
+        close_sessions()
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +130,7 @@ def test_every_product_of_every_season_has_an_outcome(
 
 
 def test_source_travels_to_a_worker(subject: Subject, locations: list[LocationPatches]) -> None:
-    source = pickle.loads(pickle.dumps(subject.make()))  # noqa: S301 - our own bytes
+    source = pickle.loads(pickle.dumps(subject.make()))
     assert_same(source.read_location(subject.location_ids[0]), locations[0])
 
 
