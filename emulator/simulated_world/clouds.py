@@ -60,7 +60,7 @@ def sky_over(
     seed = int(share_of("sky", tile.name, day) * 2**31)
     haze = 0.25 * share_of("haze", tile.name, day) ** 2
     vapour = 0.4 + 1.3 * share_of("vapour", tile.name, day)
-    cirrus = 160 * share_of("cirrus", tile.name, day) ** 7
+    cirrus = 60 * share_of("cirrus", tile.name, day) ** 7
     if fraction <= 0:
         return Sky(None, None, haze, vapour, cirrus)
     threshold = _threshold(tile, seed, round(fraction, 6))

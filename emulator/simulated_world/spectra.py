@@ -44,7 +44,7 @@ _DRY: Final = {
     SHRUB: (560, 690, 960, 1220, 1500, 1800, 1980, 2100, 2250, 2300, 1400, 3000, 2350),
     BUILT: (1050, 1200, 1400, 1600, 1720, 1880, 1990, 2080, 2150, 2150, 1400, 2350, 2100),
     BARE: (1050, 1250, 1750, 2350, 2600, 2750, 2900, 3000, 3150, 3150, 2000, 4900, 4400),
-    SNOW: (7600, 7900, 7900, 7800, 7700, 7500, 7200, 6900, 6600, 6000, 1500, 1150, 900),
+    SNOW: (6000, 6300, 6300, 6250, 6200, 6050, 5850, 5600, 5400, 4900, 1200, 1000, 800),
 }
 _GREEN: Final = {
     WATER: (560, 560, 580, 360, 300, 210, 200, 180, 150, 120, 90, 60, 40),
@@ -55,11 +55,11 @@ _GREEN: Final = {
     SHRUB: (340, 420, 680, 560, 1050, 2050, 2450, 2600, 2750, 2750, 1400, 2150, 1300),
     BUILT: (1000, 1150, 1350, 1520, 1680, 1950, 2100, 2180, 2250, 2250, 1400, 2300, 2000),
     BARE: (1000, 1200, 1680, 2250, 2520, 2700, 2850, 2950, 3100, 3100, 2000, 4800, 4300),
-    SNOW: (7600, 7900, 7900, 7800, 7700, 7500, 7200, 6900, 6600, 6000, 1500, 1150, 900),
+    SNOW: (6000, 6300, 6300, 6250, 6200, 6050, 5850, 5600, 5400, 4900, 1200, 1000, 800),
 }
-_CLOUD: Final = (5200, 5300, 5400, 5600, 5700, 5800, 5900, 6000, 6000, 3600, 1100, 4400, 3500)
+_CLOUD: Final = (5200, 5300, 5400, 5600, 5700, 5800, 5900, 6000, 6000, 3600, 350, 4400, 3500)
 # Light scattered by clean air, and its transmission; B9 and B10 lie in bands of water vapour.
-_PATH: Final = (1000, 640, 380, 230, 190, 150, 125, 90, 75, 40, 12, 12, 6)
+_PATH: Final = (1000, 640, 380, 230, 190, 150, 125, 90, 75, 40, 2, 12, 6)
 _THROUGH: Final = (
     0.78, 0.82, 0.87, 0.91, 0.92, 0.93, 0.94, 0.95, 0.96, 0.32, 0.004, 0.97, 0.97,
 )  # fmt: skip
@@ -90,7 +90,7 @@ def season_of(day_of_year: int) -> float:
 def cover_of(ground: Ground, day_of_year: int) -> Classes:
     """Return the classes of a day: the ground's, with snow where it is cold; (height, width)."""
     temperature = ground.temperature + ground.swing * np.float32(season_of(day_of_year))
-    line = np.float32(-1.5) + ground.texture + np.where(ground.cover == TREES, np.float32(-4), 0)
+    line = np.float32(-4.0) + ground.texture + np.where(ground.cover == TREES, np.float32(-4), 0)
     snowy = (temperature < line) & ((ground.cover != WATER) | (temperature < -9))
     return np.where(snowy, np.uint8(SNOW), ground.cover)
 

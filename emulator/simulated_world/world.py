@@ -87,7 +87,7 @@ class SimulatedWorld:
 def _check_size(bounds: Bounds | None, start_ms: int, end_ms: int) -> None:
     num_tiles = float(_WHOLE_EARTH_TILES)
     if bounds is not None:
-        width = (bounds.east - bounds.west) % 360.0
+        width = bounds.east - bounds.west + (360.0 if bounds.east < bounds.west else 0.0)
         num_tiles = 4 + _TILES_PER_SQUARE_DEGREE * width * (bounds.north - bounds.south)
     num = num_tiles * (end_ms - start_ms) / DAY_MS
     if num > _MAX_TILE_DAYS:
