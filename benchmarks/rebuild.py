@@ -86,8 +86,8 @@ def statistics(url: str) -> dict[str, Any]:
 
 def completed(found: dict[str, Any]) -> int:
     """Return the requests that the emulator has answered, other than to start a client."""
-    kinds = found["requests"]
-    return int(kinds.get("pixels", 0)) + int(kinds.get("value", 0))
+    kinds = found["requests_by_kind"]
+    return int(kinds.get("computePixels", 0)) + int(kinds.get("value:compute", 0))
 
 
 def rebuild(
@@ -152,7 +152,7 @@ def measure(num_locations: int, memory: tuple[int, int]) -> dict[str, Any]:
         result["two_processes"] = rebuild(emulator, num_locations, workers=2)
         result["memory"] = [rebuild(emulator, number) for number in memory]
     latency_s = 2 * MAX_IN_FLIGHT / result["no_latency"]["requests_per_s"]
-    faults = FaultSettings.model_validate({"latency": {"kind": "constant", "seconds": latency_s}})
+    faults = FaultSettings.model_validate({"latency": {"distribution": "constant", "seconds": latency_s}})
     with emulator_in_process(EmulatorSettings(pool=POOL, faults=faults)) as emulator:
         rebuild(emulator, 16)
         slow = rebuild(emulator, num_locations)

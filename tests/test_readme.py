@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from emulator.running import emulator_in_process
+from emulator.settings import EmulatorSettings
 from flows.command_line import run
 from tests.ssl4eo_s12_layout import write_layout
 
@@ -21,6 +23,7 @@ def fences(language: str) -> list[str]:
 
 
 @pytest.mark.distributed
+@pytest.mark.server
 def test_commands_and_code_of_the_readme_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -32,9 +35,17 @@ def test_commands_and_code_of_the_readme_run(
     commands = [
         line for block in fences("") for line in block.splitlines() if line.startswith("softcon ")
     ]
-    assert len(commands) == 6
-    for command in commands:
-        assert run(shlex.split(command)[1:]) == 0, command
+    assert len(commands) == 11
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+    with emulator_in_process(EmulatorSettings()) as emulator:
+        for command in commands:
+            if command == "softcon emulator &":
+                continue  # It runs already, on a port that is free.
+            words = shlex.split(command)[1:]
+            if words[0] == "rebuild":
+                words += ["--set", f"earth_engine.endpoint={emulator.url}"]
+                words += ["--set", "locations.num_locations=4"]
+            assert run(words) == 0, command
     assert (tmp_path / "ssl4eo.html").stat().st_size > 10_000
     (code,) = fences("python")
     exec(compile(code, "README.md", "exec"), {})
