@@ -152,7 +152,9 @@ def measure(num_locations: int, memory: tuple[int, int]) -> dict[str, Any]:
         result["two_processes"] = rebuild(emulator, num_locations, workers=2)
         result["memory"] = [rebuild(emulator, number) for number in memory]
     latency_s = 2 * MAX_IN_FLIGHT / result["no_latency"]["requests_per_s"]
-    faults = FaultSettings.model_validate({"latency": {"distribution": "constant", "seconds": latency_s}})
+    faults = FaultSettings.model_validate(
+        {"latency": {"distribution": "constant", "seconds": latency_s}}
+    )
     with emulator_in_process(EmulatorSettings(pool=POOL, faults=faults)) as emulator:
         rebuild(emulator, 16)
         slow = rebuild(emulator, num_locations)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,9 @@ from storage_schema.land_cover import NUM_CLASSES, UNKNOWN, LabelStatus
 from storage_schema.layout import NO_ORBIT, NO_TIME, NUM_SEASONS, Layout, coarse_resolutions
 from storage_schema.products import PRODUCTS, ProductName
 from storage_schema.status import PatchStatus, StatusReason
+
+_writing = threading.Lock()
+"""Held while a batch of this process is written."""
 
 _under_way: dict[tuple[str, int], PatchSource] = {}
 """What this process is reading: lease token and batch, and the source."""
@@ -85,13 +90,14 @@ def build_batch(
     _under_way[lease_token, batch] = source
     try:
         assembled = read_batch(store.layout, source, location_ids)
-        marker = store.write_batch(
-            batch,
-            assembled.arrays,
-            lease_token=lease_token,
-            counts=assembled.counts,
-            warnings=assembled.warnings,
-        )
+        with _writing:
+            marker = store.write_batch(
+                batch,
+                assembled.arrays,
+                lease_token=lease_token,
+                counts=assembled.counts,
+                warnings=assembled.warnings,
+            )
     except Exception as error:  # noqa: BLE001 - the builder decides which errors end the run
         return BatchOutcome(batch, None, error, source.ledger)
     finally:
@@ -117,7 +123,16 @@ def read_batch(layout: Layout, source: PatchSource, location_ids: Sequence[str])
     A location is laid out as soon as it is there: what is held twice is never the whole batch.
     """
     with closing(source.read_locations(location_ids)) as locations:
-        return assemble_batch(layout, locations, len(location_ids))
+        return assemble_batch(layout, _pausing(locations, len(location_ids)), len(location_ids))
+
+
+def _pausing(locations: Iterable[LocationPatches], num: int) -> Iterator[LocationPatches]:
+    """Go beyond a quarter only when the batch before is written: two whole ones are never held."""
+    for index, location in enumerate(locations):
+        if index == num // 4:
+            with _writing:
+                pass
+        yield location
 
 
 def assemble_batch(
@@ -130,12 +145,14 @@ def assemble_batch(
         locations: in the order of the cube.
         num_locations: how many there are, at most one batch.
     """
+    found = iter(locations)
+    first = next(found)  # The arrays are large: not before there is something to lay into them.
     arrays = {
         name: _filled(layout, name, num_locations)
         for name in layout.names("pixels", "location", "patch")
     }
     assembled = AssembledBatch(arrays, Counter(), [])
-    for index, location in enumerate(locations):
+    for index, location in enumerate(chain([first], found)):
         _lay_location(assembled, layout.description.products, index, location)
     return assembled
 

@@ -35,7 +35,7 @@ from storage_schema.layout import (
     coordinate_values,
     describe,
 )
-from storage_schema.products import PRODUCTS
+from storage_schema.products import PRODUCTS, Product
 from storage_schema.status import PatchStatus
 
 ROOT_KEY: Final = "zarr.json"
@@ -256,7 +256,7 @@ class PatchStore:
     def write_batch(
         self,
         batch: int,
-        arrays: Arrays,
+        arrays: dict[str, npt.NDArray[Any]],
         *,
         lease_token: str,
         counts: Mapping[str, int] | None = None,
@@ -267,7 +267,8 @@ class PatchStore:
         Args:
             batch: its number.
             arrays: every array of the roles pixels, location and patch; the first dimension holds
-                the batch's locations; dtypes as stored.
+                the batch's locations; dtypes as stored. It is emptied: what is written is not held
+                any longer, since a batch takes half a gigabyte and the next one is on its way.
             lease_token: of the builder; checked before the first and the last write.
             counts: for the marker.
             warnings: for the marker.
@@ -283,11 +284,19 @@ class PatchStore:
         # The marker goes first and the status next: from here on nobody takes the batch for done.
         status_keys = list(self.storage.list_sizes(f"{STATUS_ARRAY}/c/{batch}"))
         self.storage.delete([marker_key(batch), *status_keys])
-        for name in (n for n in names if n != STATUS_ARRAY):
-            self._write_batch_array(batch, name, arrays[name])
-        packed = encode_counts(self._count(arrays))
-        self.storage.write(histogram_key(batch), packed)
-        self._write_batch_array(batch, STATUS_ARRAY, arrays[STATUS_ARRAY])
+        products = self._products_of_arrays()
+        digests: dict[str, str] = {}
+        counted: dict[str, npt.NDArray[np.int64]] = {}
+        for name in (*(n for n in names if n != STATUS_ARRAY), STATUS_ARRAY):
+            values = arrays.pop(name)
+            if name == STATUS_ARRAY:
+                packed = encode_counts(counted)
+                self.storage.write(histogram_key(batch), packed)
+            self._write_batch_array(batch, name, values)
+            digests[name] = digest_of_array(values)
+            if name in products:
+                counted[name] = count_values(products[name], values)
+            del values
         objects = {
             key: size for name in names for key, size in self._batch_keys(name, batch).items()
         }
@@ -296,7 +305,7 @@ class PatchStore:
             batch=batch,
             start=start,
             stop=stop,
-            arrays=content_digests(self.layout, arrays),
+            arrays={name: digests[name] for name in names},
             objects=objects,
             counts=dict(counts or {}),
             warnings=list(warnings),
@@ -322,9 +331,10 @@ class PatchStore:
                     f"{name} is {arrays[name].dtype} {arrays[name].shape}, not {dtype} {shape}"
                 )
 
-    def _count(self, arrays: Arrays) -> dict[str, npt.NDArray[np.int64]]:
+    def _products_of_arrays(self) -> dict[str, Product]:
+        """Return array of pixels -> its product."""
         return {
-            group.array: count_values(PRODUCTS[name], arrays[group.array])
+            group.array: PRODUCTS[name]
             for name in self.description.products
             for group in PRODUCTS[name].groups
         }

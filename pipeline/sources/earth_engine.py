@@ -29,8 +29,9 @@ from pipeline.acquisitions import Candidate, Listing, Plan, choose_acquisitions
 from pipeline.budget import Ledger
 from pipeline.errors import InputError, TransientError
 from pipeline.grids import Grid
+from pipeline.heap import use_one_heap
 from pipeline.patches import Acquisition, LocationPatches, ProductPatch, SeasonPatches
-from pipeline.request_gate import ClusterShare, RequestGate
+from pipeline.request_gate import CancelledError, ClusterShare, RequestGate
 from pipeline.settings import (
     MS_PER_DAY,
     AcquisitionSettings,
@@ -74,6 +75,7 @@ _FAILURES: Final = (
     google.auth.exceptions.GoogleAuthError,
 )
 """What a request can end with. Anything else is a bug of ours and is not tried again."""
+_TURN_WAIT_S: Final = 0.2
 _LOCATIONS_AHEAD: Final = 12
 """Locations whose pixels are under way or wait for their turn: 48 requests, more than may be in
 flight, and at most 12 x 7.6 MB of decoded patches."""
@@ -106,9 +108,12 @@ class Session:
         Raises:
             InputError: credentials, project or endpoint are wrong.
         """
+        use_one_heap()  # Before the first of its threads.
         self.settings = settings
         self._transport = HttpTransport(settings.limits)
         self.gate = _make_gate(settings, share)
+        self.turn = threading.Lock()
+        """Held while a batch asks for pixels: whole batches are large, so one fills at a time."""
         # Every thread decodes what it received after it has given up its slot.
         self.pool = ThreadPoolExecutor(settings.limits.max_in_flight + 4, "earth-engine")
         _initialise(settings, self._transport)
@@ -362,11 +367,13 @@ class EarthEngineSource:
                 for start in range(0, len(location_ids), step)
             ]
             under_way: deque[_LocationWork] = deque()
-            for index, location_id in enumerate(location_ids):
-                if len(under_way) >= _LOCATIONS_AHEAD:
-                    yield under_way.popleft().finish()
-                listing = listings[index // step].result()[location_id]
-                under_way.append(_LocationWork(self, session, location_id, listing, cancelled))
+            with _turn(session, cancelled):
+                for index, location_id in enumerate(location_ids):
+                    if len(under_way) >= _LOCATIONS_AHEAD:
+                        yield under_way.popleft().finish()
+                    listing = listings[index // step].result()[location_id]
+                    under_way.append(_LocationWork(self, session, location_id, listing, cancelled))
+            # The next batch fills the slots that the last requests of this one leave free.
             while under_way:
                 yield under_way.popleft().finish()
         finally:
@@ -475,6 +482,18 @@ class EarthEngineSource:
 
 
 _booking = threading.Lock()
+
+
+@contextlib.contextmanager
+def _turn(session: Session, cancelled: threading.Event) -> Iterator[None]:
+    """Wait until no other batch of this process asks for pixels."""
+    while not session.turn.acquire(timeout=_TURN_WAIT_S):
+        if cancelled.is_set():
+            raise CancelledError("the rebuild is stopping")
+    try:
+        yield
+    finally:
+        session.turn.release()
 
 
 def _list_collection(

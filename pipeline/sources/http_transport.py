@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import httplib2
 import requests
@@ -21,6 +21,8 @@ from pipeline.settings import RequestLimits
 COMPUTE_HEADERS: Final = ("x-emulator-compute-seconds",)
 """Where a service says how much it computed. Earth Engine itself does so for no single request."""
 _CHUNK_BYTES: Final = 1 << 16
+_LARGEST_BYTES: Final = 1 << 26
+"""More than any reply may have; what a header says is not simply believed."""
 
 
 @dataclass(slots=True)
@@ -78,10 +80,12 @@ class HttpTransport:
                 timeout=(limits.connect_timeout_s, limits.read_timeout_s),
                 stream=True,
             ) as response:
-                content = bytearray()
+                # Made in its full size: a reply that grows leaves a hole behind at every step.
+                content = bytearray(_announced_bytes(response))
                 for chunk in response.iter_content(_CHUNK_BYTES):
-                    content += chunk
-                    exchange.bytes_received = len(content)
+                    received = exchange.bytes_received
+                    content[received : received + len(chunk)] = chunk
+                    exchange.bytes_received += len(chunk)
                     if time.monotonic() > give_up_at:
                         raise TimeoutError(
                             f"the reply had not ended after {limits.request_timeout_s:g} s"
@@ -102,8 +106,18 @@ class HttpTransport:
                 "status": str(response.status_code),
             }
         )
-        return answer, bytes(content)
+        del content[exchange.bytes_received :]
+        # The client wants the text of an error as bytes; pixels are not copied once more.
+        return answer, bytes(content) if response.status_code >= 300 else cast("bytes", content)
 
     def close(self) -> None:
         """Close the connections."""
         self._session.close()
+
+
+def _announced_bytes(response: requests.Response) -> int:
+    """Return how long the body will be, 0 where nobody knows."""
+    if "Content-Encoding" in response.headers:
+        return 0
+    length = response.headers.get("Content-Length", "")
+    return min(int(length), _LARGEST_BYTES) if length.isdecimal() else 0
