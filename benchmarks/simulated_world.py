@@ -30,38 +30,20 @@ from emulator.simulated_world.world import SimulatedWorld
 from emulator.worlds import Bounds, ImageRecord
 from pipeline.location_settings import GaussianAroundCities
 from pipeline.locations import make_locations
+from storage_schema.products import published_statistics
 
 PLACES, PLACES_SHORT = 500, 60
 SIDE_M: Final = 2640
 DAY_MS: Final = 86_400_000
 MAX_CLOUD: Final = 20.0
 DATES: Final = (date(2021, 9, 22), date(2021, 6, 21), date(2021, 3, 20), date(2020, 12, 21))
-S2_BANDS: Final = (
-    "B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B10", "B11", "B12",
-)  # fmt: skip
+S2_BANDS: Final = tuple(published_statistics("s2_l1c"))
 COLLECTIONS: Final = {
     "s2_l1c": ("COPERNICUS/S2_HARMONIZED", S2_BANDS),
     "s2_l2a": ("COPERNICUS/S2_SR_HARMONIZED", tuple(b for b in S2_BANDS if b != "B10")),
     "s1_grd": ("COPERNICUS/S1_GRD", ("VV", "VH")),
     "dynamic_world": ("GOOGLE/DYNAMICWORLD/V1", ("label",)),
 }
-PUBLISHED: Final = {
-    "s2_l1c": (
-        (1605.58, 1390.78, 1314.87, 1363.52, 1549.44, 2091.75, 2371.72, 2299.90, 2560.30, 830.07,
-         22.10, 2177.07, 1524.07),
-        (786.79, 850.35, 875.06, 1138.85, 1122.18, 1161.59, 1274.39, 1248.43, 1345.53, 577.32,
-         51.15, 1336.10, 1136.54),
-    ),
-    "s2_l2a": (
-        (752.40, 884.30, 1144.16, 1297.47, 1624.91, 2194.64, 2422.21, 2517.76, 2581.65, 2645.52,
-         2368.51, 1805.07),
-        (1108.03, 1155.15, 1183.63, 1368.11, 1370.27, 1355.55, 1416.51, 1474.79, 1439.31, 1582.28,
-         1455.52, 1343.48),
-    ),
-    "s1_grd": ((-12.548, -20.192), (5.257, 5.912)),
-}  # fmt: skip
-"""Mean and standard deviation per band; DN for Sentinel-2, dB for Sentinel-1."""
-
 Planes = dict[str, npt.NDArray[Any]]
 
 
@@ -195,10 +177,11 @@ def measure(num_places: int) -> dict[str, Any]:
                 moments[name][at].add(plane[np.isfinite(plane)])
         samples.append(pixels_of(patches, rng))
     bands_found = {}
-    for name, published in PUBLISHED.items():
+    for name in ("s2_l1c", "s2_l2a", "s1_grd"):
+        published = published_statistics(name)
         for at, band in enumerate(COLLECTIONS[name][1]):
             found = moments[name][at]
-            mean, std = published[0][at], published[1][at]
+            mean, std = published[band]
             bands_found[f"{name} {band}"] = {
                 "mean": found.mean,
                 "std": found.std,

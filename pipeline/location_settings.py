@@ -7,28 +7,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from pipeline.errors import InputError
 from storage_schema.products import PATCH_SIZE_M
+from storage_schema.settings_text import SettingsError, SettingsModel, read_settings, sentence_of
 
 DEFAULT_MIN_DISTANCE_M: Final = 3_840.0
 """No two patches overlap, however they are turned: the diagonal of 2640 m in UTM is up to 3735 m on
 the ground, and each centre moves by up to 42 m when its patch is put on a tile's 60 m lattice."""
 MAX_SEED: Final = 2**63 - 1
-_MAX_COMPLAINTS: Final = 3
-_KIND_NAMES: Final = ("gaussian_around_cities", "uniform_on_land", "utm_tiling", "file")
-_KINDS: Final = ", ".join(_KIND_NAMES)
+KINDS: Final = ("gaussian_around_cities", "uniform_on_land", "utm_tiling", "file")
 
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 NumLocations = Annotated[int, Field(ge=1, le=10_000_000, description="7-digit ids end there")]
 MinDistance = Annotated[float, Field(ge=PATCH_SIZE_M, le=1_000_000)]
-
-
-class SettingsModel(BaseModel):
-    """Settings are values: frozen, and closed to names they do not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class SplitSettings(SettingsModel):
@@ -182,28 +175,11 @@ def read_location_settings(path: Path) -> LocationSettings:
     Raises:
         InputError: the file cannot be read, is not YAML, or holds something that does not belong.
     """
-    return parse_location_settings(read_yaml(path), str(path))
-
-
-def read_yaml(path: Path) -> dict[Any, Any]:
-    """Read a YAML file of settings.
-
-    Raises:
-        InputError: the file cannot be read, is not YAML, or holds no settings.
-    """
-    import yaml
-
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not a text file in UTF-8") from error
-    except yaml.YAMLError as error:
-        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise InputError(f"{path} holds no settings: it has to consist of lines 'name: value'")
-    return values
+        values = read_settings(path)
+    except SettingsError as error:
+        raise InputError(str(error)) from error
+    return parse_location_settings(values, str(path))
 
 
 def parse_location_settings(values: Mapping[Any, Any], where: str) -> LocationSettings:
@@ -219,37 +195,4 @@ def parse_location_settings(values: Mapping[Any, Any], where: str) -> LocationSe
     try:
         return _ADAPTER.validate_python(dict(values))
     except ValidationError as error:
-        raise InputError(f"{where}: {sentence_of(error, skip=1)}") from error
-
-
-def sentence_of(error: ValidationError, skip: int = 0) -> str:
-    """Say what is wrong with settings, in one sentence.
-
-    Args:
-        error: of pydantic.
-        skip: parts at the front of every place that the user did not write.
-    """
-    found = error.errors()
-    parts = [_complaint(each, skip) for each in found[:_MAX_COMPLAINTS]]
-    if len(found) > _MAX_COMPLAINTS:
-        parts.append(f"and {len(found) - _MAX_COMPLAINTS} more")
-    return "; ".join(parts)
-
-
-def _complaint(found: Any, skip: int) -> str:
-    # A kind is part of pydantic's place, but no setting of its own.
-    place = ".".join(str(part) for part in found["loc"][skip:] if part not in _KIND_NAMES)
-    message = str(found["msg"]).removeprefix("Value error, ")
-    before = f"{place}: " if place else ""
-    if found["type"] == "union_tag_not_found":
-        return f"{before}kind is missing; it is one of {_KINDS}"
-    if found["type"] == "union_tag_invalid":
-        kind = found["input"].get("kind")
-        return f"{before}kind {kind!r} is unknown; it is one of {_KINDS}"
-    if found["type"] == "extra_forbidden":
-        return f"{place} is no setting of this kind"
-    if found["type"] == "missing":
-        return f"{place} is missing"
-    value = found["input"]
-    shown = f" {value!r}" if isinstance(value, str | int | float) else ""
-    return f"{place}{shown}: {message}" if place else message
+        raise InputError(f"{where}: {sentence_of(error, tags=KINDS, skip=1)}") from error

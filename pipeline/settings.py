@@ -13,9 +13,10 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from pipeline.errors import InputError
-from pipeline.location_settings import LocationSettings, SettingsModel, sentence_of
+from pipeline.location_settings import KINDS, LocationSettings
 from storage_schema.layout import LOCATIONS_PER_BATCH, NUM_SEASONS
 from storage_schema.products import PRODUCT_NAMES, ProductName
+from storage_schema.settings_text import SettingsError, SettingsModel, read_settings, sentence_of
 
 HIGH_VOLUME_ENDPOINT: Final = "https://earthengine-highvolume.googleapis.com"
 """The endpoint for many small requests. Source: Earth Engine, "Processing environments"."""
@@ -314,11 +315,10 @@ def read_rebuild_settings(path: Path, changes: Sequence[str] = ()) -> RebuildSet
     Raises:
         InputError: the file cannot be read, is not YAML, or holds something that does not belong.
     """
-    from pipeline.location_settings import read_yaml
-
-    values = read_yaml(path)
-    for change in changes:
-        _apply(values, change)
+    try:
+        values = read_settings(path, changes)
+    except SettingsError as error:
+        raise InputError(str(error)) from error
     return parse_rebuild_settings(values, str(path))
 
 
@@ -331,29 +331,7 @@ def parse_rebuild_settings(values: Mapping[Any, Any], where: str) -> RebuildSett
     try:
         return RebuildSettings.model_validate(dict(values))
     except ValidationError as error:
-        raise InputError(f"{where}: {sentence_of(error)}") from error
-
-
-def _apply(values: dict[Any, Any], change: str) -> None:
-    import yaml
-
-    place, equals, text = change.partition("=")
-    keys = place.strip().split(".")
-    if not equals or not all(keys):
-        raise InputError(f"--set {change}: write it as a.b=value, for example execution.workers=4")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"--set {change}: {text!r} is not a YAML value") from error
-    inner = values
-    for key in keys[:-1]:
-        found = inner.setdefault(key, {})
-        if not isinstance(found, dict):
-            raise InputError(
-                f"--set {change}: {key} has no settings inside, its value is {found!r}"
-            )
-        inner = found
-    inner[keys[-1]] = value
+        raise InputError(f"{where}: {sentence_of(error, tags=KINDS)}") from error
 
 
 def days_apart(first_ms: int, second_ms: int) -> float:

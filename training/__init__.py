@@ -1,0 +1,1 @@
+"""Pretrains SoftCon backbones from sealed cubes, probes and exports them."""

@@ -1,0 +1,50 @@
+"""How alike two patches are, by their land cover: the target of the soft term.
+
+The rows are the labels of one batch, the columns those of another; every entry lies in 0..1.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+LabelSimilarity = Literal["cosine", "cosine_fractions", "jaccard", "bray_curtis"]
+SIMILARITIES: tuple[str, ...] = get_args(LabelSimilarity)
+
+
+def label_similarity(rows: Tensor, columns: Tensor, kind: LabelSimilarity) -> Tensor:
+    """Return how alike the labels of two batches are.
+
+    Args:
+        rows: (N, C), float; multi-hot for `cosine` and `jaccard`, fractions for the others.
+        columns: (M, C), likewise.
+        kind: `cosine` of the multi-hot vectors (assumed to be SoftCon's), `cosine_fractions`,
+            `jaccard` (intersection over union of the classes), or `bray_curtis` (1 - half the L1
+            distance of the fractions).
+
+    Returns:
+        float32 (N, M) in 0..1. Two vectors without any class have similarity 0 to all others.
+    """
+    rows, columns = rows.float(), columns.float()
+    if kind in {"cosine", "cosine_fractions"}:
+        found = _unit(rows) @ _unit(columns).T
+    elif kind == "jaccard":
+        both = rows @ columns.T
+        either = rows.sum(1)[:, None] + columns.sum(1)[None, :] - both
+        found = both / either.clamp(min=1e-12)
+    else:
+        apart = torch.cdist(rows, columns, p=1)
+        some = (rows.sum(1) > 0)[:, None] & (columns.sum(1) > 0)[None, :]
+        found = (1 - apart / 2) * some
+    return found.clamp(0.0, 1.0)
+
+
+def needs_fractions(kind: LabelSimilarity) -> bool:
+    """Tell whether a similarity takes fractions rather than presence."""
+    return kind in {"cosine_fractions", "bray_curtis"}
+
+
+def _unit(vectors: Tensor) -> Tensor:
+    return vectors / vectors.norm(dim=1, keepdim=True).clamp(min=1e-12)
