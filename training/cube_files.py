@@ -1,0 +1,132 @@
+"""Bytes and arrays of a cube, in a folder or a bucket, through tensorstore alone.
+
+tensorstore aborts in a child that was forked after a read: everything is opened lazily, per process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from training.errors import ConfigurationError
+
+_BUCKET = re.compile(r"^s3://(?P<bucket>[^/]+)/?(?P<prefix>.*)$")
+
+
+class CubeFiles:
+    """One cube by its address. Picklable; every process opens its own.
+
+    Args:
+        address: a folder, or s3://bucket/prefix. Credentials, region and endpoint of a bucket come
+            from the usual ``AWS_*`` variables.
+
+    Raises:
+        ConfigurationError: the address is of another kind.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self._spec = _kvstore_spec(address)
+
+    def __reduce__(self) -> tuple[type[CubeFiles], tuple[str]]:
+        return CubeFiles, (self.address,)
+
+    def __str__(self) -> str:
+        return self.address
+
+    @cached_property
+    def _files(self) -> Any:
+        import tensorstore
+
+        return tensorstore.KvStore.open(self._spec).result()
+
+    def read(self, key: str) -> bytes | None:
+        """Return the bytes at a key, None where there are none.
+
+        Raises:
+            ConfigurationError: the store cannot be read.
+        """
+        try:
+            found = self._files.read(key).result()
+        except Exception as error:  # tensorstore raises ValueError, and others from its drivers
+            raise ConfigurationError(f"{self.address}: {_first_line(error)}") from error
+        return bytes(found.value) if found.state == "value" else None
+
+    @cached_property
+    def attributes(self) -> Mapping[str, Any]:
+        """The root attributes.
+
+        Raises:
+            ConfigurationError: there is no cube.
+        """
+        document = self.read("zarr.json")
+        try:
+            found = json.loads(document or b"{}")["attributes"]
+        except (ValueError, KeyError) as error:
+            raise ConfigurationError(f"{self.address} holds no cube: check data.cubes") from error
+        if found.get("schema_name") != "softcon-cube":
+            raise ConfigurationError(f"{self.address} holds no cube: check data.cubes")
+        return dict(found)
+
+    def array_attributes(self, name: str) -> Mapping[str, Any]:
+        """Return the attributes of an array."""
+        document = self.read(f"{name}/zarr.json")
+        if document is None:
+            raise ConfigurationError(f"{self.address} has no array {name}")
+        return dict(json.loads(document).get("attributes", {}))
+
+    def open_array(self, name: str, context: Any = None) -> Any:
+        """Open an array for reading: a ``tensorstore.TensorStore``.
+
+        Raises:
+            ConfigurationError: it does not exist, or its metadata cannot be read.
+        """
+        import tensorstore
+
+        spec = {
+            "driver": "zarr3",
+            "kvstore": {**self._spec, "path": f"{self._spec['path']}{name}/"},
+            # Otherwise a lost chunk would read as pixels without data.
+            "fill_missing_data_reads": False,
+        }
+        try:
+            return tensorstore.open(spec, read=True, open=True, context=context).result()
+        except ValueError as error:
+            raise ConfigurationError(
+                f"{self.address} has no array {name} that can be read: {_first_line(error)}"
+            ) from error
+
+
+def _kvstore_spec(address: str) -> dict[str, Any]:
+    bucket = _BUCKET.match(address)
+    if bucket is None:
+        if "://" in address:
+            raise ConfigurationError(
+                f"{address}: only local folders and s3://bucket/prefix hold cubes"
+            )
+        folder = Path(address).absolute()
+        if not folder.is_dir():
+            raise ConfigurationError(f"{address} does not exist: check data.cubes")
+        return {"driver": "file", "path": f"{folder}/"}
+    prefix = bucket["prefix"].strip("/")
+    spec: dict[str, Any] = {
+        "driver": "s3",
+        "bucket": bucket["bucket"],
+        "path": f"{prefix}/" if prefix else "",
+    }
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    if endpoint:
+        spec["endpoint"] = endpoint
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    if region:
+        spec["aws_region"] = region
+    return spec
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
