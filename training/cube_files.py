@@ -1,6 +1,7 @@
 """Bytes and arrays of a cube, in a folder or a bucket, through tensorstore alone.
 
-tensorstore aborts in a child that was forked after a read: everything is opened lazily, per process.
+tensorstore aborts in a child that was forked after a read: everything is opened lazily, in the
+process that reads.
 """
 
 from __future__ import annotations

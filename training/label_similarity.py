@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 LabelSimilarity = Literal["cosine", "cosine_fractions", "jaccard", "bray_curtis"]
@@ -47,4 +48,4 @@ def needs_fractions(kind: LabelSimilarity) -> bool:
 
 
 def _unit(vectors: Tensor) -> Tensor:
-    return vectors / vectors.norm(dim=1, keepdim=True).clamp(min=1e-12)
+    return F.normalize(vectors, dim=1)

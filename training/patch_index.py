@@ -88,18 +88,21 @@ def open_index(settings: DataSettings, split: Split) -> PatchIndex:
             no location of the split has a complete patch.
     """
     cubes = tuple(CubeFiles(address) for address in settings.cubes)
-    parts = [_read_cube(number, cube, settings, split) for number, cube in enumerate(cubes)]
+    parts = [_read_cube(cube, settings, split) for cube in cubes]
+    numbers = np.repeat(np.arange(len(parts)), [len(part["location"]) for part in parts])
+
+    def joined(name: str) -> npt.NDArray[Any]:
+        return np.concatenate([part[name] for part in parts])
+
     index = PatchIndex(
-        cubes,
-        np.concatenate([np.full(len(part["location"]), n) for n, part in enumerate(parts)]).astype(
-            np.int32
-        ),
-        *(np.concatenate([part[name] for part in parts]) for name in ("location",)),
-        tuple(name for part in parts for name in part["location_id"]),
-        *(
-            np.concatenate([part[name] for part in parts])
-            for name in ("complete", "class_fraction", "class_present", "labelled")
-        ),
+        cubes=cubes,
+        cube=numbers.astype(np.int32),
+        location=joined("location"),
+        location_id=tuple(name for part in parts for name in part["location_id"]),
+        complete=joined("complete"),
+        class_fraction=joined("class_fraction"),
+        class_present=joined("class_present"),
+        labelled=joined("labelled"),
     )
     usable = np.flatnonzero(index.complete.any(axis=1))
     if settings.num_locations is not None:
@@ -113,11 +116,8 @@ def open_index(settings: DataSettings, split: Split) -> PatchIndex:
     return index.take(usable)
 
 
-def _read_cube(
-    number: int, cube: CubeFiles, settings: DataSettings, split: Split
-) -> dict[str, Any]:
+def _read_cube(cube: CubeFiles, settings: DataSettings, split: Split) -> dict[str, Any]:
     """Read one cube's patch table, or its small arrays while it is not sealed."""
-    del number
     attributes = cube.attributes
     if attributes.get("schema_version") != SCHEMA_VERSION:
         raise ConfigurationError(
@@ -178,9 +178,10 @@ def _from_table(cube: CubeFiles, modality: Sequence[ProductName]) -> dict[str, A
         complete &= (table[f"{name}_status"] == "complete").to_numpy()
     facts["complete"][location, season] = complete
     facts["labelled"][location, season] = (table["label_status"] == "labelled").to_numpy()
-    for position, name in enumerate(CLASS_NAMES):
-        facts["class_fraction"][location, season, position] = table[f"class_fraction_{name}"]
-        present = table[f"class_present_{name}"].fillna(value=False).to_numpy(dtype=bool)
+    for position, class_name in enumerate(CLASS_NAMES):
+        fraction = table[f"class_fraction_{class_name}"]
+        facts["class_fraction"][location, season, position] = fraction
+        present = table[f"class_present_{class_name}"].fillna(value=False).to_numpy(dtype=bool)
         facts["class_present"][location, season, position] = present
     return facts
 
@@ -233,7 +234,7 @@ class BandStatistics:
 
 
 def band_order(product: ProductName) -> tuple[str, ...]:
-    """Return a product's bands in the order of an encoder's channels: by wavelength, as published."""
+    """Return a product's bands in the order of the channels: by wavelength, as published."""
     return tuple(published_statistics(product))
 
 

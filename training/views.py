@@ -239,9 +239,7 @@ def sample_window(values: Tensor, crop: Tensor, flip: Tensor, size: int) -> Tens
     theta[:, 1, 1] = height * sign[:, 1]
     theta[:, 1, 2] = 2 * top + height - 1
     grid = F.affine_grid(theta, [len(values), values.shape[1], size, size], align_corners=False)
-    return F.grid_sample(
-        values, grid, mode="bilinear", padding_mode="border", align_corners=False
-    )
+    return F.grid_sample(values, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
 def jitter_reflectance(view: Tensor, drawn: ViewParameters) -> Tensor:
