@@ -192,11 +192,14 @@ class EvaluationSettings(SettingsModel):
         every_epochs: kNN and a quick linear probe on the validation split; 0 never.
         max_patches: of each split.
         neighbours: of kNN.
+        min_class_fraction: a class counts as present where it covers more than this share; a
+            single pixel of a class, which may be an error of the map, is no use as a question.
     """
 
     every_epochs: int = Field(10, ge=0)
     max_patches: int = Field(4096, ge=16)
     neighbours: int = Field(20, ge=1)
+    min_class_fraction: float = Field(0.05, ge=0, lt=1)
 
 
 class RunSettings(SettingsModel):

@@ -45,23 +45,28 @@ def soft_loss(
     form: SoftForm = "bce",
     temperature: float = 0.2,
     bias: float = 0.0,
-) -> Tensor:
-    """Return how far the similarities of features are from those of labels.
+) -> tuple[Tensor, Tensor]:
+    """Return how far the similarities of features are from those of labels, as sum and count.
+
+    The mean is their quotient; several ranks divide their sums by the mean of their counts, so that
+    the mean over ranks is the mean over all pairs.
 
     Args:
         queries: (N, D); normalised here.
         keys: (M, D); normalised here.
         similarity: (N, M) of the labels, 0..1.
         labelled: bool (N, M): whether both patches of a pair have labels. Others drop out.
-        form: `bce`: binary cross-entropy of sigmoid(cosine / tau + bias), mean over pairs; with
-            binary similarities this is multi-positive supervision. `softmax`: cross-entropy of
-            the softmax over a row against the similarities normalised to sum 1; rows without any
-            similar key drop out. `mse`: squared difference of cosine and similarity.
+        form: `bce`: binary cross-entropy of sigmoid(cosine / tau + bias), over pairs; with binary
+            similarities this is multi-positive supervision. `softmax`: cross-entropy of the
+            softmax over a row against the similarities normalised to sum 1, over rows; rows
+            without any similar key drop out. `mse`: squared difference of cosine and similarity,
+            over pairs.
         temperature: tau of `bce` and `softmax`.
         bias: of `bce`.
 
     Returns:
-        float32 scalar; 0 (with a gradient of 0) where no pair is labelled.
+        float32 scalars: the sum (0, with a gradient of 0, where no pair is labelled), and over how
+        many.
     """
     cosines = _cosines(queries, keys)
     similarity = similarity.float()
@@ -72,17 +77,19 @@ def soft_loss(
         each = F.binary_cross_entropy_with_logits(logits, similarity, reduction="none")
     else:
         each = (cosines - similarity) ** 2
-    return (each * labelled).sum() / labelled.sum().clamp(min=1)
+    return (each * labelled).sum(), labelled.sum().float()
 
 
-def _soft_cross_entropy(logits: Tensor, similarity: Tensor, labelled: Tensor) -> Tensor:
+def _soft_cross_entropy(
+    logits: Tensor, similarity: Tensor, labelled: Tensor
+) -> tuple[Tensor, Tensor]:
     weight = similarity * labelled
     total = weight.sum(dim=1, keepdim=True)
     counted = total.squeeze(1) > 0
     # A large negative number rather than -inf: 0 x inf is not a number.
     log_share = F.log_softmax(logits.masked_fill(~labelled, -1e9), dim=1)
     each = -(weight / total.clamp(min=1e-12) * log_share).sum(dim=1)
-    return (each * counted).sum() / counted.sum().clamp(min=1)
+    return (each * counted).sum(), counted.sum().float()
 
 
 def _cosines(queries: Tensor, keys: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ _TINY: Final = {
         "output": 128,
     },
     "views": {"image_size": 64},
+    "data": {"min_class_fraction": 0.02},
     "optimiser": {"base_lr": 1e-3, "warmup_epochs": 1},
     "evaluation": {"every_epochs": 5},
     "batch_size": 64,

@@ -28,7 +28,7 @@ def import_torchvision() -> None:
             raise
         for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
             del sys.modules[name]
-        library: Any = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
+        library: Any = torch.library.Library("torchvision", "DEF")
         for operator in ("nms", "qnms"):
             library.define(operator + _SIGNATURE)
         _libraries.append(library)

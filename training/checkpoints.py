@@ -1,0 +1,91 @@
+"""Checkpoints: written whole or not at all, the newest kept, loaded as data and never as code."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from training.errors import ConfigurationError
+
+FOLDER: Final = "checkpoints"
+_NAME: Final = re.compile(r"^step_(\d{9})\.pt$")
+
+
+def save_checkpoint(run: Path, step: int, state: dict[str, Any], keep: int) -> Path:
+    """Write a checkpoint and remove the oldest ones beyond `keep`.
+
+    Args:
+        run: folder of the run.
+        step: optimiser steps done.
+        state: tensors, numbers, strings, and containers of them.
+        keep: newest checkpoints that stay.
+    """
+    folder = run / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"step_{step:09d}.pt"
+    beside = path.with_suffix(".tmp")
+    with beside.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+    for old in list_checkpoints(run)[:-keep]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def list_checkpoints(run: Path) -> list[Path]:
+    """Return a run's checkpoints, the oldest first."""
+    folder = run / FOLDER
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if _NAME.match(path.name))
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint; nothing in it is executed.
+
+    Raises:
+        ConfigurationError: it is missing, damaged, or of another kind.
+    """
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise ConfigurationError(f"{path} does not exist: check --resume") from error
+    except Exception as error:  # damaged archives raise many things
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise ConfigurationError(f"{path} is no checkpoint that can be read ({reason})") from error
+    if not isinstance(found, dict) or "network" not in found:
+        raise ConfigurationError(f"{path} is no checkpoint of a pretraining run")
+    return found
+
+
+def find_checkpoint(run: Path, resume: str) -> dict[str, Any] | None:
+    """Return the checkpoint to go on from, None to start anew.
+
+    Args:
+        run: folder of the run.
+        resume: `auto` takes the newest that can be read; `none`; or a path.
+
+    Raises:
+        ConfigurationError: the path cannot be read; or the run has checkpoints and `none` was said.
+    """
+    found = list_checkpoints(run)
+    if resume == "none":
+        if found:
+            raise ConfigurationError(
+                f"{run} holds a run already: choose another out, or say --resume auto"
+            )
+        return None
+    if resume != "auto":
+        return load_checkpoint(Path(resume))
+    for path in reversed(found):
+        try:
+            return load_checkpoint(path)
+        except ConfigurationError:
+            continue  # A disk may lose what it has promised; the one before is older, but whole.
+    return None
