@@ -81,8 +81,15 @@ class CubeFiles:
             raise ConfigurationError(f"{self.address} has no array {name}")
         return dict(json.loads(document).get("attributes", {}))
 
-    def open_array(self, name: str, context: Any = None) -> Any:
+    def open_array(self, name: str, context: Any = None, *, may_lack_chunks: bool = True) -> Any:
         """Open an array for reading: a ``tensorstore.TensorStore``.
+
+        Args:
+            name: of the array.
+            context: shared by several arrays.
+            may_lack_chunks: chunks that hold the fill value alone are not stored; they are read as
+                such. False refuses to read them: a lost chunk must not pass for pixels without
+                data.
 
         Raises:
             ConfigurationError: it does not exist, or its metadata cannot be read.
@@ -92,8 +99,7 @@ class CubeFiles:
         spec = {
             "driver": "zarr3",
             "kvstore": {**self._spec, "path": f"{self._spec['path']}{name}/"},
-            # Otherwise a lost chunk would read as pixels without data.
-            "fill_missing_data_reads": False,
+            "fill_missing_data_reads": may_lack_chunks,
         }
         try:
             return tensorstore.open(spec, read=True, open=True, context=context).result()

@@ -153,7 +153,7 @@ class PatchReader:
 
             context = tensorstore.Context({"cache_pool": {"total_bytes_limit": CACHE_BYTES}})
             self._arrays = {
-                (number, name): cube.open_array(name, context)
+                (number, name): cube.open_array(name, context, may_lack_chunks=False)
                 for number, cube in enumerate(self._index.cubes)
                 for name in arrays_of(self._modality)
             }
