@@ -140,15 +140,20 @@ def test_no_recoverable_fault_changes_a_byte(
     assert digest_of(tmp_path / "cube.zarr") == calm_digest
 
 
+@pytest.mark.distributed
 def test_an_image_that_disappears_gives_way_to_the_next(
     simulated_emulator: str, tmp_path: Path
 ) -> None:
-    rebuild(simulated_emulator, tmp_path / "calm.zarr")
+    rebuild(simulated_emulator, tmp_path / "calm.zarr", locations_per_batch=2)
     digests = []
     with emulator_in_process(faults(0.3, "image_disappears")) as emulator:
-        for name, at_once in (("first", 1), ("second", 2)):
+        four: dict[str, Any] = {"dask": "processes", "workers": 4}
+        for name, execution in (("first", {"dask": "threads"}), ("second", four)):
             summary = rebuild(
-                emulator.url, tmp_path / f"{name}.zarr", execution={"batches_at_once": at_once}
+                emulator.url,
+                tmp_path / f"{name}.zarr",
+                locations_per_batch=2,
+                execution=execution,
             )
             assert summary.counts["images_disappeared"] > 0
             digests.append(digest_of(tmp_path / f"{name}.zarr"))
