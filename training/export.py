@@ -1,0 +1,139 @@
+"""From a checkpoint to a backbone that others load, with a card for programs and one for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from training.backbone_files import (
+    NORMALISATION,
+    BackboneCard,
+    Layout,
+    encoder_state,
+    to_layout,
+    write_backbone,
+)
+from training.checkpoints import list_checkpoints, load_checkpoint
+from training.config import RunSettings
+from training.cube_files import CubeFiles
+from training.errors import ConfigurationError
+
+
+def export_backbone(checkpoint: Path, out: Path, layout: Layout) -> BackboneCard:
+    """Write the trained encoder of a checkpoint.
+
+    Args:
+        checkpoint: a file, or the folder of a run for its newest one.
+        out: .safetensors or .pth; a .json and a .md of the same name are written beside it.
+        layout: of the keys.
+
+    Raises:
+        ConfigurationError: a file is missing or damaged, or the layout does not fit.
+    """
+    run = checkpoint if checkpoint.is_dir() else checkpoint.parent.parent
+    if checkpoint.is_dir():
+        found = list_checkpoints(checkpoint)
+        if not found:
+            raise ConfigurationError(f"{checkpoint} has no checkpoints: is it the folder of a run?")
+        checkpoint = found[-1]
+    state = load_checkpoint(checkpoint)
+    record = _read_record(run)
+    settings = RunSettings.model_validate(record["settings"])
+    card = BackboneCard(
+        encoder=settings.model.encoder,
+        layout=layout,
+        bands=record["bands"],
+        mean=record["mean"],
+        std=record["std"],
+        normalisation=NORMALISATION,
+        image_size=settings.views.image_size,
+        modality=list(settings.data.modality),
+        cubes=record["cubes"],
+        step=int(state["step"]),
+        probe=_read_probe(run),
+        attribution=_attribution(record, settings),
+    )
+    weights = to_layout(encoder_state(state), card.encoder, layout)
+    write_backbone(out, weights, card)
+    out.with_suffix(".md").write_text(describe(card, settings, out), encoding="utf-8")
+    return card
+
+
+def describe(card: BackboneCard, settings: RunSettings, weights: Path) -> str:
+    """Return the model card in Markdown, from the run's own records."""
+    rows = "\n".join(
+        f"| {band} | {mean:.2f} | {std:.2f} |"
+        for band, mean, std in zip(card.bands, card.mean, card.std, strict=True)
+    )
+    cubes = "\n".join(f"- {cube['address']}, digest `{cube['digest']}`" for cube in card.cubes)
+    probe = "Not probed yet: `softcon probe`."
+    if card.probe:
+        probe = "\n".join(
+            f"- {name}: {value}" for name, value in sorted(card.probe.items()) if value is not None
+        )
+    data_terms = "\n".join(f"- {line}" for line in card.attribution)
+    return f"""# {weights.stem}
+
+{card.encoder} with {len(card.bands)} input bands, pretrained by SoftCon (arXiv 2405.20462) with
+softcon-cube: {card.step} steps of {settings.batch_size} locations, views of {card.image_size} px.
+
+## Input
+
+Bands in this order. Normalisation: {card.normalisation}.
+
+| band | mean | std |
+| --- | --- | --- |
+{rows}
+
+## Trained on
+
+{cubes}
+
+Loss: {settings.loss.contrastive_weight:g} x contrastive + {settings.loss.soft_weight:g} x soft
+({settings.loss.soft_form}, label similarity {settings.loss.similarity}). Seed {settings.seed}.
+
+## Scores
+
+{probe}
+
+## Data and licences
+
+{data_terms}
+- Labels: Dynamic World (Brown et al. 2022), CC-BY-4.0.
+
+## Loading
+
+Layout `{card.layout}`, `{weights.name}`; all numbers: `{weights.with_suffix(".json").name}`.
+"""
+
+
+def _read_record(run: Path) -> dict[str, Any]:
+    path = run / "run.json"
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(
+            f"{path} cannot be read: a checkpoint is exported from the folder of its run"
+        ) from error
+    return found
+
+
+def _read_probe(run: Path) -> dict[str, Any] | None:
+    path = run / "probe.json"
+    if not path.is_file():
+        return None
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def _attribution(record: Mapping[str, Any], settings: RunSettings) -> list[str]:
+    lines: set[str] = set()
+    for cube in record["cubes"]:
+        try:
+            products = CubeFiles(cube["address"]).attributes["products"]
+        except ConfigurationError:
+            continue  # The cube may have moved since; its digest is what counts.
+        lines |= {str(products[name]["attribution"]) for name in settings.data.modality}
+    return sorted(lines) or ["contains modified Copernicus Sentinel data"]

@@ -1,0 +1,207 @@
+"""What a backbone is worth: kNN, linear probe and fine-tuning on cubes, with intervals.
+
+Heads are fitted on the train split, chosen on the validation split, and scored once on the test
+split: splits are spatial blocks, so that neighbours of a test patch were not trained on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from storage_schema.land_cover import CLASS_NAMES
+from storage_schema.status import Split
+from training.backbone_files import BackboneCard, load_encoder
+from training.config import DataSettings, ImageProduct, ViewSettings
+from training.cube_files import CubeFiles
+from training.features import (
+    LabelledFeatures,
+    features_of_cubes,
+    kept_features,
+    load_features,
+    save_features,
+)
+from training.knn import knn_scores
+from training.linear_probe import ProbeSettings, train_probe
+from training.metrics import bootstrap_map, mean_average_precision
+from training.patch_index import BandStatistics
+from training.views import ViewMaker
+
+Method = Literal["knn", "linear"]
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeResult:
+    """Scores on the test split.
+
+    Args:
+        method: how.
+        micro: mAP over all (patch, class) pairs, with the ends of its 95 % interval.
+        macro: mean over classes, likewise.
+        per_class: class -> average precision; None where it does not occur.
+        num_train: patches the head was fitted on.
+        num_test: patches it was scored on.
+        detail: what was chosen on the validation split.
+    """
+
+    method: str
+    micro: tuple[float, float, float]
+    macro: tuple[float, float, float]
+    per_class: dict[str, float | None]
+    num_train: int
+    num_test: int
+    detail: dict[str, Any]
+
+
+def probe_backbone(
+    weights: Path,
+    cubes: Sequence[str],
+    method: Method,
+    *,
+    num_layers: int = 1,
+    min_class_fraction: float = 0.05,
+    max_patches: int | None = None,
+    neighbours: int = 20,
+    cache: Path | None = None,
+    device: str = "cpu",
+    seed: int = 0,
+) -> ProbeResult:
+    """Probe an exported backbone on the cubes' splits.
+
+    Args:
+        weights: .safetensors or .pth, with its .json.
+        cubes: sealed cubes with labels.
+        method: `knn` or `linear`.
+        num_layers: last layers of a transformer that the linear probe sees, 1 or 4.
+        min_class_fraction: a class is present where it covers more than this.
+        max_patches: of each split.
+        neighbours: of kNN.
+        cache: folder in which features are kept.
+        device: of the encoder.
+        seed: of the linear head.
+
+    Raises:
+        ConfigurationError: weights or cubes cannot be used.
+    """
+    encoder, card = load_encoder(weights)
+    views = views_of(card).to(device)
+    data = DataSettings(
+        cubes=tuple(cubes),
+        modality=cast("tuple[ImageProduct, ...]", tuple(card.modality)),
+        min_class_fraction=min_class_fraction,
+    )
+    splits = {
+        split: _features(
+            weights, data, split, encoder.to(device), views, device, num_layers, max_patches, cache
+        )
+        for split in (Split.TRAIN, Split.VALIDATION, Split.TEST)
+    }
+    train, validation, test = splits.values()
+    return score(train, validation, test, method, neighbours=neighbours, seed=seed)
+
+
+def score(
+    train: LabelledFeatures,
+    validation: LabelledFeatures,
+    test: LabelledFeatures,
+    method: Method,
+    *,
+    neighbours: int = 20,
+    seed: int = 0,
+    classes: Sequence[str] = CLASS_NAMES,
+) -> ProbeResult:
+    """Fit on train, choose on validation, score once on test."""
+    if method == "knn":
+        scores = knn_scores(train, test.features, neighbours)
+        detail: dict[str, Any] = {"neighbours": neighbours}
+    else:
+        probe = train_probe(train, validation, ProbeSettings(seed=seed))
+        scores = probe.scores(test.features)
+        detail = {
+            "learning_rate": probe.learning_rate,
+            "validation_micro": probe.validation.micro,
+        }
+    intervals = bootstrap_map(scores, test.labels, test.groups)
+    each = mean_average_precision(scores, test.labels).per_class
+    return ProbeResult(
+        method=method,
+        micro=cast("tuple[float, float, float]", tuple(asdict(intervals["micro"]).values())),
+        macro=cast("tuple[float, float, float]", tuple(asdict(intervals["macro"]).values())),
+        per_class={
+            name: None if np.isnan(value) else value
+            for name, value in zip(classes, each, strict=True)
+        },
+        num_train=len(train),
+        num_test=len(test),
+        detail=detail,
+    )
+
+
+def views_of(card: BackboneCard) -> ViewMaker:
+    """Return what normalises inputs as a backbone was trained to see them."""
+    statistics = BandStatistics(tuple(card.bands), tuple(card.mean), tuple(card.std), "card")
+    modality = cast("tuple[ImageProduct, ...]", tuple(card.modality))
+    return ViewMaker(modality, statistics, ViewSettings(image_size=card.image_size))
+
+
+def _features(
+    weights: Path,
+    data: DataSettings,
+    split: Split,
+    encoder: nn.Module,
+    views: ViewMaker,
+    device: str,
+    num_layers: int,
+    max_patches: int | None,
+    cache: Path | None,
+) -> LabelledFeatures:
+    key: dict[str, object] = {
+        "weights": _digest(weights),
+        "cubes": [CubeFiles(address).attributes.get("digest") for address in data.cubes],
+        "modality": data.modality,
+        "min_class_fraction": data.min_class_fraction,
+        "split": split.name,
+        "num_layers": num_layers,
+        "max_patches": max_patches,
+    }
+    path = None if cache is None else kept_features(cache, key)
+    kept = None if path is None else load_features(path)
+    if kept is not None:
+        return kept
+    found = features_of_cubes(
+        data,
+        split,
+        encoder,
+        views,
+        torch.device(device),
+        num_layers=num_layers,
+        max_patches=max_patches,
+    )
+    if path is not None:
+        save_features(path, found)
+    return found
+
+
+def _digest(path: Path) -> str:
+    import hashlib
+
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_result(path: Path, found: ProbeResult) -> None:
+    """Add a result to a JSON file of results, by method."""
+    results: dict[str, Any] = {}
+    if path.is_file():
+        results = json.loads(path.read_text(encoding="utf-8"))
+    results[found.method] = asdict(found)
+    beside = path.with_suffix(".tmp")
+    beside.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    beside.replace(path)
