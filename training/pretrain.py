@@ -46,8 +46,8 @@ from training.siamese import SiameseNetwork, follow
 from training.steps import LossTerms, ViewPair, make_optimiser, set_learning_rate, training_step
 from training.views import ViewMaker, draw_parameters
 
-REQUEUE_SIGNALS: Final = (signal.SIGTERM, signal.SIGUSR1)
-"""A cluster's warning before it ends a job: save, and leave for the next one."""
+REQUEUE_SIGNALS: Final = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+"""A cluster's warning before it ends a job, or Ctrl-C: save, and leave for the next run."""
 REQUEUED: Final = 3
 """Exit code of a run that was asked to stop: it can be resumed."""
 _VIEWS: Final = 0x71E5
@@ -470,8 +470,9 @@ def _signals(run: Run) -> Iterator[None]:
 
     def note(number: int, _: object) -> None:
         run.stop_wanted.append(number)
+        signal.signal(number, before[number])  # A second one is obeyed at once.
 
-    before = {number: signal.signal(number, note) for number in REQUEUE_SIGNALS}
+    before = {int(number): signal.signal(number, note) for number in REQUEUE_SIGNALS}
     try:
         yield
     finally:

@@ -13,7 +13,12 @@ from typing import Annotated
 
 import typer
 
-from flows.command_line import cube_commands, import_commands, location_commands
+from flows.command_line import (
+    cube_commands,
+    import_commands,
+    location_commands,
+    training_commands,
+)
 from flows.command_line.emulator_commands import emulator
 from flows.command_line.output import complain
 from flows.command_line.rebuild_command import rebuild
@@ -28,7 +33,12 @@ app = typer.Typer(
 )
 app.add_typer(import_commands.app, name="import")
 app.add_typer(location_commands.app, name="locations")
-for command in (rebuild, *cube_commands.COMMANDS, emulator):
+for command in (
+    rebuild,
+    *cube_commands.COMMANDS,
+    *training_commands.COMMANDS,
+    emulator,
+):
     app.command(command.__name__.replace("_", "-").removesuffix("-cube"))(command)
 
 
@@ -107,6 +117,12 @@ _EXTRA_OF_MODULE = {
     "rioxarray": "build",
     "scipy": "build",
     "yaml": "build",
+    "matplotlib": "train",
+    "safetensors": "train",
+    "tensorboard": "train",
+    "tensorstore": "train",
+    "timm": "train",
+    "torch": "train",
     "starlette": "emulator",
     "uvicorn": "emulator",
     "jinja2": "report",
@@ -124,11 +140,12 @@ def _exit_code(error: Exception) -> int | None:
         SoftconError,
         TransientError,
     )
+    from training.errors import ConfigurationError, TrainingError
 
-    if isinstance(error, InputError):
+    if isinstance(error, InputError | ConfigurationError):
         return 2
     if isinstance(error, LimitReachedError | LeaseLostError | TransientError):
         return 3
-    if isinstance(error, SoftconError):
+    if isinstance(error, SoftconError | TrainingError):
         return 1
     return None

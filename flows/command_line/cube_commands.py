@@ -106,7 +106,13 @@ def report(
     out: Annotated[Path, typer.Option(help="The HTML file to write.")],
     gallery: Annotated[int, typer.Option(min=0, help="Patches to show pictures of.")] = 12,
 ) -> int:
-    """Write a self-contained HTML report of a cube."""
+    """Write a self-contained HTML report of a cube, or of a training run (also as .png)."""
+    if (Path(cube) / "run.json").is_file():
+        from training.run_report import write_run_report
+
+        write_run_report(Path(cube), out)
+        stdout.print(str(out), markup=False, soft_wrap=True)
+        return 0
     from pipeline.object_storage import ObjectStorage
     from pipeline.patch_store import PatchStore
     from pipeline.report import write_report

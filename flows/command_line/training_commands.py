@@ -1,0 +1,113 @@
+"""``softcon pretrain``, ``probe`` and ``export``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.command_line.output import print_json, stdout
+
+
+class Layout(StrEnum):
+    """Whose key names the weights have."""
+
+    timm = "timm"
+    torchvision = "torchvision"
+    dinov2 = "dinov2"
+
+
+class Method(StrEnum):
+    """How a backbone is probed."""
+
+    knn = "knn"
+    linear = "linear"
+
+
+def pretrain(
+    config: Annotated[Path, typer.Argument(help="YAML file; see configs/pretrain_*.yaml.")],
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Change a setting: a.b=value; may be given several times."),
+    ] = None,
+    resume: Annotated[
+        str, typer.Option(help="auto (the newest checkpoint), none, or a checkpoint.")
+    ] = "auto",
+) -> int:
+    """Pretrain a backbone from sealed cubes; the same command goes on where the last one stopped.
+
+    One process. On several GPUs: `torchrun --nproc_per_node=8 -m training.pretrain CONFIG`.
+    """
+    from training.config import read_run_settings
+    from training.pretrain import pretrain as run
+
+    folder = run(read_run_settings(config, changes or []), resume)
+    stdout.print(str(folder), markup=False, soft_wrap=True)
+    return 0
+
+
+def probe(
+    weights: Annotated[Path, typer.Argument(help="What softcon export wrote.")],
+    cube: Annotated[list[str], typer.Option(help="Sealed cube; may be given several times.")],
+    method: Annotated[Method, typer.Option(help="Nearest neighbours, or a linear head.")] = (
+        Method.linear
+    ),
+    layers: Annotated[
+        int, typer.Option(min=1, max=12, help="Last layers that a linear head sees (ViT).")
+    ] = 1,
+    min_class_fraction: Annotated[
+        float, typer.Option(min=0, max=0.99, help="A class is present above this share.")
+    ] = 0.05,
+    max_patches: Annotated[
+        int | None, typer.Option(min=16, help="Of each split; all by default.")
+    ] = None,
+    cache: Annotated[Path | None, typer.Option(help="Folder that keeps features.")] = None,
+    out: Annotated[Path | None, typer.Option(help="JSON file of results to add to.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, or cuda.")] = "cpu",
+    json_output: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> int:
+    """Score a backbone by multi-label classification of land cover on the test split of cubes."""
+    from training.probe import probe_backbone, write_result
+
+    found = probe_backbone(
+        weights,
+        cube,
+        method.value,
+        num_layers=layers,
+        min_class_fraction=min_class_fraction,
+        max_patches=max_patches,
+        cache=cache,
+        device=device,
+    )
+    if out is not None:
+        write_result(out, found)
+    if json_output:
+        print_json(asdict(found))
+        return 0
+    for name in ("micro", "macro"):
+        value, low, high = getattr(found, name)
+        stdout.print(f"{name} mAP {value:.4f}  (95 %: {low:.4f} to {high:.4f})")
+    for label, score in found.per_class.items():
+        shown = "does not occur" if score is None else f"{score:.4f}"
+        stdout.print(f"  {label}: {shown}", markup=False)
+    stdout.print(f"{found.num_train:,} patches to fit on, {found.num_test:,} to score")
+    return 0
+
+
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint, or the folder of a run.")],
+    out: Annotated[Path, typer.Option(help=".safetensors or .pth; .json and .md go beside it.")],
+    layout: Annotated[Layout, typer.Option("--format", help="Key names.")] = Layout.timm,
+) -> int:
+    """Write the trained encoder for users of timm, torchvision or DINOv2, with a model card."""
+    from training.export import export_backbone
+
+    export_backbone(checkpoint, out, layout.value)
+    stdout.print(str(out), markup=False, soft_wrap=True)
+    return 0
+
+
+COMMANDS = (pretrain, probe, export)
