@@ -202,6 +202,7 @@ def _loop(run: Run, lines: RunLog | None) -> None:
             lines.write(record | pace)
             lines.say(_line(run, record, pace))
             logged_at, logged_step, run.waiting_s = now, run.step, 0.0
+        paused_at = time.monotonic()
         if epoch_ends:
             _evaluate(run, lines)
         stop = any_rank(bool(run.stop_wanted), run.who.device)
@@ -209,6 +210,7 @@ def _loop(run: Run, lines: RunLog | None) -> None:
         if epoch_ends or stop or any_rank(minutes >= settings.checkpoint_minutes, run.who.device):
             _save(run)
             saved_at = time.monotonic()
+        logged_at += time.monotonic() - paused_at  # The pace is that of training.
         if stop and run.step < run.total_steps:
             if lines is not None:
                 lines.say(f"asked to stop: saved step {run.step}; the same command goes on")
