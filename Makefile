@@ -45,4 +45,4 @@ bench: $(STAMP)  ## Every benchmark, in short form
 clean:  ## Remove the environment and all caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
 
-BENCHMARKS := $(filter-out __init__,$(basename $(notdir $(wildcard benchmarks/*.py))))
+BENCHMARKS := $(filter-out __init__ training_cube,$(basename $(notdir $(wildcard benchmarks/*.py))))

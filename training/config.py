@@ -142,7 +142,7 @@ class LossSettings(SettingsModel):
         soft_temperature: tau of the soft term.
         soft_bias: added to its logits (`bce`).
         similarity: of labels; `cosine` of multi-hot vectors (assumed), `cosine_fractions`,
-            `jaccard`, `bray_curtis`.
+            `jaccard`, `bray_curtis`, `dominant_class` (hard labels).
     """
 
     contrastive_weight: float = Field(1.0, ge=0)

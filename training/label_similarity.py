@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LabelSimilarity = Literal["cosine", "cosine_fractions", "jaccard", "bray_curtis"]
+LabelSimilarity = Literal["cosine", "cosine_fractions", "jaccard", "bray_curtis", "dominant_class"]
 SIMILARITIES: tuple[str, ...] = get_args(LabelSimilarity)
 
 
@@ -22,14 +22,18 @@ def label_similarity(rows: Tensor, columns: Tensor, kind: LabelSimilarity) -> Te
         rows: (N, C), float; multi-hot for `cosine` and `jaccard`, fractions for the others.
         columns: (M, C), likewise.
         kind: `cosine` of the multi-hot vectors (assumed to be SoftCon's), `cosine_fractions`,
-            `jaccard` (intersection over union of the classes), or `bray_curtis` (1 - half the L1
-            distance of the fractions).
+            `jaccard` (intersection over union of the classes), `bray_curtis` (1 - half the L1
+            distance of the fractions), or `dominant_class` (1 where the largest class is the same,
+            0 elsewhere: hard labels, to compare with).
 
     Returns:
         float32 (N, M) in 0..1. Two vectors without any class have similarity 0 to all others.
     """
     rows, columns = rows.float(), columns.float()
-    if kind in {"cosine", "cosine_fractions"}:
+    if kind == "dominant_class":
+        same = rows.argmax(1)[:, None] == columns.argmax(1)[None, :]
+        found = (same & _some(rows, columns)).float()
+    elif kind in {"cosine", "cosine_fractions"}:
         found = _unit(rows) @ _unit(columns).T
     elif kind == "jaccard":
         both = rows @ columns.T
@@ -37,14 +41,17 @@ def label_similarity(rows: Tensor, columns: Tensor, kind: LabelSimilarity) -> Te
         found = both / either.clamp(min=1e-12)
     else:
         apart = torch.cdist(rows, columns, p=1)
-        some = (rows.sum(1) > 0)[:, None] & (columns.sum(1) > 0)[None, :]
-        found = (1 - apart / 2) * some
+        found = (1 - apart / 2) * _some(rows, columns)
     return found.clamp(0.0, 1.0)
 
 
 def needs_fractions(kind: LabelSimilarity) -> bool:
     """Tell whether a similarity takes fractions rather than presence."""
-    return kind in {"cosine_fractions", "bray_curtis"}
+    return kind in {"cosine_fractions", "bray_curtis", "dominant_class"}
+
+
+def _some(rows: Tensor, columns: Tensor) -> Tensor:
+    return (rows.sum(1) > 0)[:, None] & (columns.sum(1) > 0)[None, :]
 
 
 def _unit(vectors: Tensor) -> Tensor:

@@ -89,6 +89,8 @@ class PatchReader:
         Raises (when waited for):
             DamagedPatchError: one is missing or corrupt, by array, location and season.
         """
+        import tensorstore
+
         arrays = self._open()
         targets = {
             name: torch.empty(
@@ -96,19 +98,21 @@ class PatchReader:
             )
             for name, (shape, dtype) in self._shapes().items()
         }
+        views = {name: target.numpy() for name, target in targets.items()}
         under_way = []
         for at, (row, season) in enumerate(zip(refs.rows, refs.seasons, strict=True)):
             cube, location = int(self._index.cube[row]), int(self._index.location[row])
             for name in targets:
-                future = arrays[cube, name][location, int(season)].read()
+                # Decoded straight into the batch, by tensorstore's threads.
+                place = tensorstore.array(views[name][at])
+                future = place.write(arrays[cube, name][location, int(season)])
                 under_way.append((at, name, future))
 
         def finish() -> PatchBatch:
             failed: dict[int, str] = {}
-            views = {name: target.numpy() for name, target in targets.items()}
             for at, name, future in under_way:
                 try:
-                    views[name][at] = future.result()
+                    future.result()
                 except Exception as error:  # noqa: BLE001 - codecs and drivers raise what they like
                     failed.setdefault(at, self._complaint(refs, at, name, error))
             if not failed:

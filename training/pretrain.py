@@ -97,7 +97,7 @@ def pretrain(settings: RunSettings, resume: str = "auto", log: Any = None) -> Pa
     """
     with processes(settings.device) as who:
         _make_repeatable(settings)
-        run = _prepare(settings, who)
+        run = prepare(settings, who)
         state = find_checkpoint(run.folder, resume)
         if state is not None:
             _restore(run, state)
@@ -109,7 +109,12 @@ def pretrain(settings: RunSettings, resume: str = "auto", log: Any = None) -> Pa
         return run.folder
 
 
-def _prepare(settings: RunSettings, who: Processes) -> Run:
+def prepare(settings: RunSettings, who: Processes) -> Run:
+    """Open what a run reads and make what it trains; nothing is written.
+
+    Raises:
+        ConfigurationError: settings and cubes do not go together.
+    """
     index = open_index(settings.data, Split.TRAIN)
     per_batch = settings.batch_size // settings.optimiser.accumulate
     if settings.batch_size % (settings.optimiser.accumulate * who.world_size):
@@ -156,7 +161,7 @@ def _loop(run: Run, lines: RunLog | None) -> None:
     trained = _wrap(run)
     saved_at = logged_at = time.monotonic()
     logged_step = run.step
-    for batches in _batches(run):
+    for batches in batches_of(run):
         rate = learning_rate(
             run.step,
             peak=settings.optimiser.base_lr * settings.batch_size / 256,
@@ -217,7 +222,7 @@ def _loop(run: Run, lines: RunLog | None) -> None:
             raise SystemExit(REQUEUED)
 
 
-def _batches(run: Run) -> Iterator[list[ViewPair]]:
+def batches_of(run: Run) -> Iterator[list[ViewPair]]:
     """Yield the views of each step, from the run's own to its last."""
     accumulate = run.settings.optimiser.accumulate
 
@@ -240,7 +245,7 @@ def _batches(run: Run) -> Iterator[list[ViewPair]]:
             if found is None:
                 return
             (first, second), number = found
-            pairs.append(_make_pair(run, first, second, number))
+            pairs.append(make_pair(run, first, second, number))
         yield pairs
 
 
@@ -251,7 +256,15 @@ def _batch_number(run: Run, step: int) -> int:
     return epoch * run.order.steps_per_epoch + within
 
 
-def _make_pair(run: Run, first: PatchBatch, second: PatchBatch, number: int) -> ViewPair:
+def make_pair(run: Run, first: PatchBatch, second: PatchBatch, number: int) -> ViewPair:
+    """Turn the patches of a batch into two views on the device, with their labels.
+
+    Args:
+        run: whose settings apply.
+        first: patches of the first view.
+        second: of the second view, row by row of the same locations.
+        number: of the batch in the run; it decides on what is drawn.
+    """
     first, second = _both_readable(run, first, second)
     generator = torch.Generator().manual_seed(
         int(
