@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from emulator.running import emulator_in_process
@@ -10,6 +11,7 @@ from pipeline.object_storage import ObjectStorage
 from pipeline.rebuild import rebuild_cube
 from pipeline.seal import seal_cube
 from pipeline.settings import RebuildSettings
+from storage_schema.products import PRODUCT_NAMES
 
 
 def make_cube(
