@@ -50,6 +50,8 @@ REQUEUE_SIGNALS: Final = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 """A cluster's warning before it ends a job, or Ctrl-C: save, and leave for the next run."""
 REQUEUED: Final = 3
 """Exit code of a run that was asked to stop: it can be resumed."""
+REQUEUE_NAME: Final = "requeue"
+"""Left in a run's folder with that code: torchrun ends with 1 whatever its processes return."""
 _VIEWS: Final = 0x71E5
 
 
@@ -103,6 +105,7 @@ def pretrain(settings: RunSettings, resume: str = "auto", log: Any = None) -> Pa
             _restore(run, state)
         if who.leads:
             run.folder.mkdir(parents=True, exist_ok=True)
+            (run.folder / REQUEUE_NAME).unlink(missing_ok=True)
             _describe(run)
         with _signals(run), _run_log(run, log) as lines:
             _loop(run, lines)
@@ -219,6 +222,8 @@ def _loop(run: Run, lines: RunLog | None) -> None:
         if stop and run.step < run.total_steps:
             if lines is not None:
                 lines.say(f"asked to stop: saved step {run.step}; the same command goes on")
+            if run.who.leads:
+                (run.folder / REQUEUE_NAME).touch()
             raise SystemExit(REQUEUED)
 
 
@@ -485,7 +490,8 @@ def _signals(run: Run) -> Iterator[None]:
 
     def note(number: int, _: object) -> None:
         run.stop_wanted.append(number)
-        signal.signal(number, before[number])  # A second one is obeyed at once.
+        if number == signal.SIGINT:  # A second Ctrl-C is obeyed at once.
+            signal.signal(number, before[number])
 
     before = {int(number): signal.signal(number, note) for number in REQUEUE_SIGNALS}
     try:

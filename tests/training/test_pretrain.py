@@ -196,6 +196,39 @@ def test_a_warning_signal_saves_and_the_next_run_goes_on(
     assert [step for step, *_ in losses(out)] == [step for step, *_ in losses(calm)]
 
 
+@pytest.mark.slow
+@pytest.mark.distributed
+def test_torchrun_passes_a_warning_on_and_the_run_can_be_queued_again(
+    cube: str, tmp_path: Path
+) -> None:
+    """What configs/cluster/pretrain.slurm relies on."""
+    out, config = tmp_path / "run", tmp_path / "run.yaml"
+    config.write_text(yaml.safe_dump(values(cube, out, epochs=15, checkpoint_minutes=10)))
+    process = start(config, ranks=2)
+    give_up_at = time.monotonic() + 120
+    while not list_checkpoints(out):
+        assert time.monotonic() < give_up_at
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert (out / "requeue").is_file(), errors
+    step = load_checkpoint(list_checkpoints(out)[-1])["step"]
+    assert 0 < step
+    config.write_text(yaml.safe_dump(values(cube, out, epochs=15)))
+    again = start(config, ranks=2)
+    _, errors = again.communicate(timeout=300)
+    assert again.returncode == 0, errors
+    assert not (out / "requeue").exists()
+
+
+def test_scripts_of_the_cluster_are_sound() -> None:
+    scripts = [str(path) for path in (ROOT / "configs" / "cluster").glob("*.slurm")]
+    assert scripts
+    shellcheck = Path(sys.executable).with_name("shellcheck")
+    subprocess.run([str(shellcheck), *scripts], check=True)
+
+
 @pytest.mark.distributed
 def test_two_ranks_see_the_loss_of_one(tmp_path: Path) -> None:
     """The objective, keys gathered, on two processes and on one: equal value and gradient."""
