@@ -35,7 +35,7 @@ def test_commands_and_code_of_the_readme_run(
     commands = [
         line for block in fences("") for line in block.splitlines() if line.startswith("softcon ")
     ]
-    assert len(commands) == 11
+    assert len(commands) == 15
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
     with emulator_in_process(EmulatorSettings()) as emulator:
         for command in commands:
@@ -44,7 +44,11 @@ def test_commands_and_code_of_the_readme_run(
             words = shlex.split(command)[1:]
             if words[0] == "rebuild":
                 words += ["--set", f"earth_engine.endpoint={emulator.url}"]
-                words += ["--set", "locations.num_locations=4"]
+                words += ["--set", "locations.num_locations=20"]
+                words += ["--set", "locations.split.block_size_m=2640"]
+                words += ["--set", "locations.split.buffer_m=0"]
+            if words[0] == "pretrain":
+                words += ["--set", "epochs=1", "--set", "batch_size=8"]
             assert run(words) == 0, command
     assert (tmp_path / "ssl4eo.html").stat().st_size > 10_000
     (code,) = fences("python")

@@ -27,7 +27,7 @@ _TINY: Final = {
     "data": {"min_class_fraction": 0.02},
     "optimiser": {"base_lr": 1e-3, "warmup_epochs": 1},
     "evaluation": {"every_epochs": 5},
-    "batch_size": 64,
+    "batch_size": 32,
     "epochs": 20,
     "precision": "float32",
     "device": "cpu",

@@ -214,7 +214,7 @@ def test_torchrun_passes_a_warning_on_and_the_run_can_be_queued_again(
     assert process.returncode != 0
     assert (out / "requeue").is_file(), errors
     step = load_checkpoint(list_checkpoints(out)[-1])["step"]
-    assert 0 < step
+    assert step > 0
     config.write_text(yaml.safe_dump(values(cube, out, epochs=15)))
     again = start(config, ranks=2)
     _, errors = again.communicate(timeout=300)
