@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -21,6 +22,7 @@ from storage_schema.status import Split
 from training.backbone_files import BackboneCard, load_encoder
 from training.config import DataSettings, ImageProduct, ViewSettings
 from training.cube_files import CubeFiles
+from training.errors import ConfigurationError
 from training.features import (
     LabelledFeatures,
     features_of_cubes,
@@ -32,6 +34,7 @@ from training.knn import knn_scores
 from training.linear_probe import ProbeSettings, train_probe
 from training.metrics import bootstrap_map, mean_average_precision
 from training.patch_index import BandStatistics
+from training.published_datasets import DatasetName, features_of_dataset, open_dataset
 from training.views import ViewMaker
 
 Method = Literal["knn", "linear"]
@@ -49,6 +52,8 @@ class ProbeResult:
         num_train: patches the head was fitted on.
         num_test: patches it was scored on.
         detail: what was chosen on the validation split.
+        accuracy: share of images whose highest score is their class; None where they have several.
+        notes: what a reader of the scores has to know.
     """
 
     method: str
@@ -58,6 +63,8 @@ class ProbeResult:
     num_train: int
     num_test: int
     detail: dict[str, Any]
+    accuracy: float | None = None
+    notes: tuple[str, ...] = ()
 
 
 def probe_backbone(
@@ -116,6 +123,7 @@ def score(
     neighbours: int = 20,
     seed: int = 0,
     classes: Sequence[str] = CLASS_NAMES,
+    single_label: bool = False,
 ) -> ProbeResult:
     """Fit on train, choose on validation, score once on test."""
     if method == "knn":
@@ -141,7 +149,70 @@ def score(
         num_train=len(train),
         num_test=len(test),
         detail=detail,
+        accuracy=_accuracy(scores, test) if single_label else None,
     )
+
+
+def _accuracy(scores: npt.NDArray[np.floating], test: LabelledFeatures) -> float:
+    return float((scores.argmax(axis=1) == test.labels.argmax(axis=1)).mean())
+
+
+def probe_on_dataset(
+    weights: Path,
+    name: DatasetName,
+    root: Path,
+    method: Method,
+    *,
+    num_layers: int = 1,
+    max_images: int | None = None,
+    neighbours: int = 20,
+    device: str = "cpu",
+    seed: int = 0,
+) -> ProbeResult:
+    """Probe an exported backbone on EuroSAT or BigEarthNet.
+
+    Args:
+        weights: .safetensors or .pth, with its .json.
+        name: of the data set.
+        root: its folder, laid out as published.
+        method: `knn` or `linear`.
+        num_layers: last layers of a transformer that the linear probe sees.
+        max_images: of each split.
+        neighbours: of kNN.
+        device: of the encoder.
+        seed: of the linear head.
+
+    Raises:
+        ConfigurationError: weights or images cannot be used.
+    """
+    encoder, card = load_encoder(weights)
+    encoder = encoder.to(device)
+    dataset = open_dataset(name, root)
+    train, validation, test = (
+        features_of_dataset(
+            dataset,
+            split,
+            encoder,
+            card,
+            torch.device(device),
+            num_layers=num_layers,
+            max_images=max_images,
+        )
+        for split in (Split.TRAIN, Split.VALIDATION, Split.TEST)
+    )
+    if not (len(train) and len(validation) and len(test)):
+        raise ConfigurationError(f"{root} has no images of one of the splits: is it complete?")
+    found = score(
+        train,
+        validation,
+        test,
+        method,
+        neighbours=neighbours,
+        seed=seed,
+        classes=dataset.classes,
+        single_label=dataset.single_label,
+    )
+    return replace(found, notes=dataset.notes)
 
 
 def views_of(card: BackboneCard) -> ViewMaker:

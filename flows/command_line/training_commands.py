@@ -20,6 +20,13 @@ class Layout(StrEnum):
     dinov2 = "dinov2"
 
 
+class Dataset(StrEnum):
+    """Published data sets with Sentinel-2 images."""
+
+    eurosat = "eurosat"
+    bigearthnet = "bigearthnet"
+
+
 class Method(StrEnum):
     """How a backbone is probed."""
 
@@ -51,7 +58,11 @@ def pretrain(
 
 def probe(
     weights: Annotated[Path, typer.Argument(help="What softcon export wrote.")],
-    cube: Annotated[list[str], typer.Option(help="Sealed cube; may be given several times.")],
+    cube: Annotated[
+        list[str] | None, typer.Option(help="Sealed cube; may be given several times.")
+    ] = None,
+    dataset: Annotated[Dataset | None, typer.Option(help="Instead of cubes; needs --root.")] = None,
+    root: Annotated[Path | None, typer.Option(help="Folder of the data set.")] = None,
     method: Annotated[Method, typer.Option(help="Nearest neighbours, or a linear head.")] = (
         Method.linear
     ),
@@ -70,23 +81,41 @@ def probe(
     json_output: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> int:
     """Score a backbone by multi-label classification of land cover on the test split of cubes."""
-    from training.probe import probe_backbone, write_result
+    from training.errors import ConfigurationError
+    from training.probe import probe_backbone, probe_on_dataset, write_result
 
-    found = probe_backbone(
-        weights,
-        cube,
-        method.value,
-        num_layers=layers,
-        min_class_fraction=min_class_fraction,
-        max_patches=max_patches,
-        cache=cache,
-        device=device,
-    )
+    if (dataset is None) != (root is None) or (dataset is None) == (not cube):
+        raise ConfigurationError("give either --cube, or --dataset with --root")
+    if dataset is not None and root is not None:
+        found = probe_on_dataset(
+            weights,
+            dataset.value,
+            root,
+            method.value,
+            num_layers=layers,
+            max_images=max_patches,
+            device=device,
+        )
+    else:
+        found = probe_backbone(
+            weights,
+            cube or [],
+            method.value,
+            num_layers=layers,
+            min_class_fraction=min_class_fraction,
+            max_patches=max_patches,
+            cache=cache,
+            device=device,
+        )
     if out is not None:
         write_result(out, found)
     if json_output:
         print_json(asdict(found))
         return 0
+    for note in found.notes:
+        stdout.print(f"note: {note}", markup=False, soft_wrap=True)
+    if found.accuracy is not None:
+        stdout.print(f"accuracy {found.accuracy:.4f}")
     for name in ("micro", "macro"):
         value, low, high = getattr(found, name)
         stdout.print(f"{name} mAP {value:.4f}  (95 %: {low:.4f} to {high:.4f})")
