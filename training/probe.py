@@ -30,6 +30,7 @@ from training.features import (
     load_features,
     save_features,
 )
+from training.finetune import FinetuneSettings, finetune
 from training.knn import knn_scores
 from training.linear_probe import ProbeSettings, train_probe
 from training.metrics import bootstrap_map, mean_average_precision
@@ -136,8 +137,21 @@ def score(
             "learning_rate": probe.learning_rate,
             "validation_micro": probe.validation.micro,
         }
-    intervals = bootstrap_map(scores, test.labels, test.groups)
-    each = mean_average_precision(scores, test.labels).per_class
+    found = _result(method, scores, test.labels, test.groups, len(train), detail, classes)
+    return replace(found, accuracy=_accuracy(scores, test)) if single_label else found
+
+
+def _result(
+    method: str,
+    scores: npt.NDArray[np.floating],
+    labels: npt.NDArray[np.bool_],
+    groups: npt.NDArray[np.integer],
+    num_train: int,
+    detail: dict[str, Any],
+    classes: Sequence[str],
+) -> ProbeResult:
+    intervals = bootstrap_map(scores, labels, groups)
+    each = mean_average_precision(scores, labels).per_class
     return ProbeResult(
         method=method,
         micro=cast("tuple[float, float, float]", tuple(asdict(intervals["micro"]).values())),
@@ -146,10 +160,9 @@ def score(
             name: None if np.isnan(value) else value
             for name, value in zip(classes, each, strict=True)
         },
-        num_train=len(train),
-        num_test=len(test),
+        num_train=num_train,
+        num_test=len(labels),
         detail=detail,
-        accuracy=_accuracy(scores, test) if single_label else None,
     )
 
 
@@ -213,6 +226,49 @@ def probe_on_dataset(
         single_label=dataset.single_label,
     )
     return replace(found, notes=dataset.notes)
+
+
+def finetune_backbone(
+    weights: Path,
+    cubes: Sequence[str],
+    *,
+    min_class_fraction: float = 0.05,
+    max_patches: int | None = None,
+    device: str = "cpu",
+    settings: FinetuneSettings | None = None,
+) -> ProbeResult:
+    """Fine-tune an exported backbone on the cubes' train split; the weights' file stays as it is.
+
+    Args:
+        weights: .safetensors or .pth, with its .json.
+        cubes: sealed cubes with labels.
+        min_class_fraction: a class is present where it covers more than this.
+        max_patches: of each split.
+        device: of the encoder.
+        settings: of the training.
+
+    Raises:
+        ConfigurationError: weights or cubes cannot be used.
+    """
+    encoder, card = load_encoder(weights)
+    data = DataSettings(
+        cubes=tuple(cubes),
+        modality=cast("tuple[ImageProduct, ...]", tuple(card.modality)),
+        min_class_fraction=min_class_fraction,
+    )
+    found = finetune(
+        encoder.to(device),
+        views_of(card).to(device),
+        ViewSettings(image_size=card.image_size),
+        data,
+        torch.device(device),
+        settings or FinetuneSettings(),
+        max_patches,
+    )
+    detail = {"best_epoch": found.best_epoch, "validation_micro": found.validation_micro}
+    return _result(
+        "finetune", found.scores, found.labels, found.groups, found.num_train, detail, CLASS_NAMES
+    )
 
 
 def views_of(card: BackboneCard) -> ViewMaker:

@@ -32,6 +32,7 @@ class Method(StrEnum):
 
     knn = "knn"
     linear = "linear"
+    finetune = "finetune"
 
 
 def pretrain(
@@ -63,7 +64,7 @@ def probe(
     ] = None,
     dataset: Annotated[Dataset | None, typer.Option(help="Instead of cubes; needs --root.")] = None,
     root: Annotated[Path | None, typer.Option(help="Folder of the data set.")] = None,
-    method: Annotated[Method, typer.Option(help="Nearest neighbours, or a linear head.")] = (
+    method: Annotated[Method, typer.Option(help="Neighbours, a linear head, or all layers.")] = (
         Method.linear
     ),
     layers: Annotated[
@@ -82,16 +83,31 @@ def probe(
 ) -> int:
     """Score a backbone by multi-label classification of land cover on the test split of cubes."""
     from training.errors import ConfigurationError
-    from training.probe import probe_backbone, probe_on_dataset, write_result
+    from training.probe import (
+        finetune_backbone,
+        probe_backbone,
+        probe_on_dataset,
+        write_result,
+    )
 
     if (dataset is None) != (root is None) or (dataset is None) == (not cube):
         raise ConfigurationError("give either --cube, or --dataset with --root")
-    if dataset is not None and root is not None:
+    if method is Method.finetune:
+        if dataset is not None:
+            raise ConfigurationError("--method finetune takes cubes: give --cube")
+        found = finetune_backbone(
+            weights,
+            cube or [],
+            min_class_fraction=min_class_fraction,
+            max_patches=max_patches,
+            device=device,
+        )
+    elif dataset is not None and root is not None:
         found = probe_on_dataset(
             weights,
             dataset.value,
             root,
-            method.value,
+            "knn" if method is Method.knn else "linear",
             num_layers=layers,
             max_images=max_patches,
             device=device,
@@ -100,7 +116,7 @@ def probe(
         found = probe_backbone(
             weights,
             cube or [],
-            method.value,
+            "knn" if method is Method.knn else "linear",
             num_layers=layers,
             min_class_fraction=min_class_fraction,
             max_patches=max_patches,

@@ -15,17 +15,20 @@ from tests.training.dinov2_module import DinoVisionTransformer
 from tests.training.test_pretrain import values
 from training.backbone_files import encoder_state, load_encoder, read_card, read_weights
 from training.checkpoints import list_checkpoints, load_checkpoint
-from training.config import parse_run_settings
+from training.config import DataSettings, ViewSettings, parse_run_settings
 from training.encoders import make_encoder
 from training.errors import ConfigurationError
 from training.export import export_backbone
 from training.features import LabelledFeatures
+from training.finetune import Finetuned, FinetuneSettings, finetune
 from training.knn import knn_scores
 from training.linear_probe import ProbeSettings, train_probe
 from training.metrics import average_precision, bootstrap_map, mean_average_precision
+from training.patch_index import read_statistics
 from training.pretrain import pretrain
-from training.probe import probe_backbone, score, write_result
+from training.probe import finetune_backbone, probe_backbone, score, write_result
 from training.run_report import write_run_report
+from training.views import ViewMaker
 
 
 def naive_precision(scores: np.ndarray, labels: np.ndarray) -> float:
@@ -258,6 +261,41 @@ def test_a_backbone_is_probed_on_the_splits(
     assert first.num_train > first.num_test > 0
     write_result(tmp_path / "probe.json", first)
     assert json.loads((tmp_path / "probe.json").read_text())[method]["num_test"] == first.num_test
+
+
+@pytest.mark.slow
+def test_fine_tuning_learns_and_is_repeatable(cube: str) -> None:
+    data = DataSettings(cubes=(cube,), modality=("s2_l1c",), min_class_fraction=0.05)
+    view_settings = ViewSettings(image_size=32)
+    views = ViewMaker(data.modality, read_statistics(data), view_settings)
+
+    def tuned(epochs: int, peak_lr: float) -> Finetuned:
+        torch.manual_seed(0)
+        encoder = make_encoder("resnet18", num_bands=13, image_size=32)
+        settings = FinetuneSettings(epochs=epochs, batch_size=16, peak_lr=peak_lr)
+        return finetune(encoder, views, view_settings, data, torch.device("cpu"), settings)
+
+    found, again, untouched = tuned(8, 2e-3), tuned(8, 2e-3), tuned(1, 1e-12)
+    np.testing.assert_array_equal(found.scores, again.scores)
+    assert 1 <= found.best_epoch <= 8
+    learnt, chance = (
+        mean_average_precision(one.scores, one.labels).micro for one in (found, untouched)
+    )
+    assert learnt > chance + 0.1
+
+
+def test_fine_tuning_leaves_the_weights_file_alone(
+    vit_run: Path, cube: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "vit.safetensors"
+    export_backbone(vit_run, out, "timm")
+    before = out.read_bytes()
+    found = finetune_backbone(
+        out, [cube], max_patches=16, settings=FinetuneSettings(epochs=1, batch_size=16)
+    )
+    assert found.method == "finetune"
+    assert found.num_train == 16
+    assert out.read_bytes() == before
 
 
 def test_a_run_is_drawn(vit_run: Path, tmp_path: Path) -> None:
