@@ -163,17 +163,26 @@ def run_with_kills(config: Path, out: Path, kills: int, rng: random.Random, rank
         return killed
 
 
-@pytest.mark.slow
 @pytest.mark.distributed
-@pytest.mark.parametrize("ranks", [1, 2])
-def test_killed_runs_have_the_losses_of_a_calm_one(cube: str, tmp_path: Path, ranks: int) -> None:
+@pytest.mark.parametrize(
+    ("ranks", "kills"),
+    [
+        pytest.param(1, 3, marks=pytest.mark.slow),
+        pytest.param(2, 3, marks=pytest.mark.slow),
+        pytest.param(1, 25, marks=pytest.mark.campaign),
+        pytest.param(2, 25, marks=pytest.mark.campaign),
+    ],
+)
+def test_killed_runs_have_the_losses_of_a_calm_one(
+    cube: str, tmp_path: Path, ranks: int, kills: int
+) -> None:
     rng = random.Random(4)
     found = {}
-    for name, kills in (("calm", 0), ("killed", 3)):
+    for name, number in (("calm", 0), ("killed", kills)):
         out, config = tmp_path / name, tmp_path / f"{name}.yaml"
-        settings = values(cube, out, epochs=12, checkpoint_minutes=0.002)
+        settings = values(cube, out, epochs=4 * kills, checkpoint_minutes=0.002)
         config.write_text(yaml.safe_dump(settings))
-        assert run_with_kills(config, out, kills, rng, ranks) == kills
+        assert run_with_kills(config, out, number, rng, ranks) == number
         found[name] = losses(out)
     assert found["killed"] == found["calm"]
     assert [step for step, *_ in found["calm"]] == list(range(1, len(found["calm"]) + 1))
