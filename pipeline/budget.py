@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -142,14 +143,19 @@ class Budget:
         settings: the limits.
         spent: by earlier runs and by the finished batches of this one; grows.
         this_run: of this run alone.
+        began_s: when this run began, on the monotonic clock.
+        slowest_s: the longest that a batch of this run took.
     """
 
     settings: BudgetSettings
     spent: Ledger
     this_run: Ledger = field(default_factory=Ledger)
+    began_s: float = field(default_factory=time.monotonic)
+    slowest_s: float = 0.0
 
-    def note(self, ledger: Ledger, num_locations: int) -> None:
+    def note(self, ledger: Ledger, num_locations: int, took_s: float = 0.0) -> None:
         """Book what a batch has spent."""
+        self.slowest_s = max(self.slowest_s, took_s)
         for account in (self.spent, self.this_run):
             account.add(ledger)
             account.num_locations += num_locations
@@ -161,6 +167,14 @@ class Budget:
             locations_under_way: locations of running batches and of the one that would begin; they
                 are taken to cost what the ones before did.
         """
+        limit_s = self.settings.max_run_s
+        ran_s = time.monotonic() - self.began_s
+        if limit_s is not None and ran_s + self.slowest_s > limit_s:
+            return (
+                f"the time of a run, {limit_s:,.6g} s (budget.max_run_s), is used up: {ran_s:,.4g} "
+                f"s passed, another batch may take {self.slowest_s:,.4g} s; the same command "
+                "continues"
+            )
         paid = self.spent.num_locations
         share = locations_under_way / paid if paid else 0.0
         for name, unit, limit, spent in self._accounts():

@@ -99,6 +99,38 @@ def build_cube(
 ) -> BuildSummary:
     """Build the pending batches of a cube; running it again continues, and repairs.
 
+    Args and errors are those of `open_build`.
+    """
+    with open_build(
+        storage,
+        description,
+        location_ids,
+        source_of_batch,
+        execution=execution,
+        retry_failed=retry_failed,
+        progress=progress,
+        budget=budget,
+        prepare_cluster=prepare_cluster,
+    ) as build:
+        build.finish(build.pending)
+    return build.summary
+
+
+@contextlib.contextmanager
+def open_build(
+    storage: ObjectStorage,
+    description: CubeDescription,
+    location_ids: Sequence[str],
+    source_of_batch: SourceOfBatch,
+    *,
+    execution: Execution | None = None,
+    retry_failed: bool = False,
+    progress: BuildProgress | None = None,
+    budget: BudgetSettings | None = None,
+    prepare_cluster: PrepareCluster | None = None,
+) -> Iterator[Build]:
+    """Hold a cube, with workers at hand, while its pending batches are built.
+
     Args:
         storage: where the cube is, or is to be.
         description: what it is made of.
@@ -141,11 +173,16 @@ def build_cube(
             client = stack.enter_context(dask_client(execution))
         if client is not None and prepare_cluster is not None:
             prepare_cluster(client)
-        run = _Run(store, source_of_batch, lease, execution, client, progress or _silent)
-        summary = run.build(pending, Budget(budget or BudgetSettings(), read_ledgers(storage)))
-    if was_sealed and summary.built:
+        tasks = stack.enter_context(_tasks(client, execution, lease.token))
+        account = Budget(budget or BudgetSettings(), read_ledgers(storage))
+        build = Build(store, source_of_batch, lease, tasks, account, pending, progress or _silent)
+        try:
+            yield build
+            build.finish(())
+        finally:
+            build.record(execution)
+    if was_sealed and build.summary.built:
         seal_cube(storage)
-    return summary
 
 
 def _check_repair(
@@ -169,96 +206,118 @@ def _check_repair(
         )
 
 
-class _Run:
-    """One run over the pending batches of a cube."""
+class Build:
+    """Builds the pending batches of a cube that is held.
+
+    Args:
+        pending: batches that were pending when the cube was taken.
+        summary: what was done so far.
+    """
 
     def __init__(
         self,
         store: PatchStore,
         source_of_batch: SourceOfBatch,
         lease: Lease,
-        execution: Execution,
-        client: Client | None,
+        tasks: _Tasks,
+        budget: Budget,
+        pending: Sequence[int],
         progress: BuildProgress,
     ) -> None:
         self._store, self._source_of_batch, self._lease = store, source_of_batch, lease
-        self._execution, self._client, self._progress = execution, client, progress
-        self._summary = BuildSummary(store.description.num_batches)
+        self._tasks, self._budget, self._progress = tasks, budget, progress
+        self.pending = tuple(pending)
+        self._waiting = deque(pending)
+        self._begun_s: dict[int, float] = {}
+        self._errors: dict[int, BaseException] = {}
+        self.summary = BuildSummary(
+            store.description.num_batches, ledger=budget.this_run, spent=budget.spent
+        )
+        self._progress(0, len(self.pending), None)
 
-    def build(self, pending: Sequence[int], budget: Budget) -> BuildSummary:
-        """Build batches; an error of one ends the run only if it concerns all."""
-        summary = self._summary
-        summary.ledger, summary.spent = budget.this_run, budget.spent
-        self._progress(0, len(pending), None)
-        try:
-            for done, outcome in enumerate(self._outcomes(pending, budget), start=1):
-                start, stop = self._store.description.batch_range(outcome.batch)
-                budget.note(outcome.ledger, stop - start)
-                if isinstance(outcome.error, LimitReachedError | LeaseLostError | InputError):
-                    raise outcome.error
-                if outcome.marker is None:
-                    error = outcome.error
-                    summary.failures[outcome.batch] = f"{type(error).__name__}: {error}"
-                else:
-                    summary.built.append(outcome.batch)
-                    summary.num_locations += stop - start
-                    summary.counts.update(outcome.marker.counts)
-                    summary.warnings.extend(outcome.marker.warnings)
-                self._write_ledger()
-                self._progress(done, len(pending), outcome.marker)
-        finally:
-            self._write_ledger()
-        summary.built.sort()
-        if summary.built or summary.failures:
-            _record(self._store.storage, summary, self._execution, self._lease)
-        return summary
+    def finish(self, batches: Sequence[int]) -> dict[int, BaseException]:
+        """Build these; workers that would be idle meanwhile begin with the ones after them.
+
+        Args:
+            batches: some of `pending`; those that failed are tried again. Without any, what is
+                under way comes to its end.
+
+        Returns:
+            What those that failed met. Batches that the budget left out are in neither list:
+            `summary.stopped` says why.
+
+        Raises:
+            LimitReachedError, LeaseLostError, InputError: an error that concerns all batches.
+        """
+        again = sorted(self._errors.keys() & set(batches))
+        for batch in again:
+            del self._errors[batch], self.summary.failures[batch]
+        self._waiting.extendleft(reversed(again))
+        wanted = set(batches) - set(self.summary.built)
+        while wanted or not batches:
+            if batches:
+                self._submit()
+            if not self._begun_s:
+                break
+            outcome = self._tasks.next_outcome()
+            self._note(outcome)
+            wanted.discard(outcome.batch)
+        return {batch: self._errors[batch] for batch in batches if batch in self._errors}
+
+    def location_range(self, batch: int) -> tuple[int, int]:
+        """Return the first location of a batch and the first one after it."""
+        return self._store.description.batch_range(batch)
+
+    def record(self, execution: Execution) -> None:
+        """Keep what this run did."""
+        self._write_ledger()
+        self.summary.built.sort()
+        if self.summary.built or self.summary.failures:
+            _record(self._store.storage, self.summary, execution, self._lease)
+
+    def _submit(self) -> None:
+        """Keep as many batches submitted as workers take, while the budget has room for them."""
+        while self._waiting and len(self._begun_s) < self._tasks.most_at_once:
+            ranges = [self.location_range(batch) for batch in (*self._begun_s, self._waiting[0])]
+            self.summary.stopped = self._budget.shortage(sum(b - a for a, b in ranges))
+            if self.summary.stopped is not None:
+                self._waiting.clear()
+                return
+            batch = self._waiting.popleft()
+            start, stop = ranges[-1]
+            ids = self._store.location_ids[start:stop]
+            self._begun_s[batch] = time.monotonic()
+            self._tasks.submit(
+                (self._store, self._source_of_batch(ids), batch, ids, self._lease.token)
+            )
+
+    def _note(self, outcome: BatchOutcome) -> None:
+        """Book how a batch ended."""
+        summary = self.summary
+        start, stop = self.location_range(outcome.batch)
+        took_s = time.monotonic() - self._begun_s.pop(outcome.batch)
+        self._budget.note(outcome.ledger, stop - start, took_s)
+        if isinstance(outcome.error, LimitReachedError | LeaseLostError | InputError):
+            raise outcome.error
+        if outcome.marker is None:
+            error = outcome.error or RuntimeError("it left no marker")
+            self._errors[outcome.batch] = error
+            summary.failures[outcome.batch] = f"{type(error).__name__}: {error}"
+        else:
+            summary.built.append(outcome.batch)
+            summary.num_locations += stop - start
+            summary.counts.update(outcome.marker.counts)
+            summary.warnings.extend(outcome.marker.warnings)
+        self._write_ledger()
+        done = len(summary.built) + len(summary.failures)
+        self._progress(done, len(self.pending), outcome.marker)
 
     def _write_ledger(self) -> None:
         """Keep what this run has spent so far: a kill loses the batches under way at most."""
-        ledger = self._summary.ledger
+        ledger = self.summary.ledger
         if ledger.num_requests:
             key = f"{LEDGER_FOLDER}/{_run_name(self._lease)}.json"
             self._store.storage.write(key, ledger.encode())
-
-    def _outcomes(self, pending: Sequence[int], budget: Budget) -> Iterator[BatchOutcome]:
-        """Yield how batches end, as they end."""
-        if self._client is not None:
-            with _DaskTasks(self._client, self._lease.token) as tasks:
-                yield from self._run(pending, budget, tasks)
-        elif self._execution.batches_at_once == 1:
-            for batch in pending:
-                if self._no_room(budget, [batch]):
-                    return
-                yield build_batch(*self._work(batch))
-        else:
-            with _Threads(self._execution.batches_at_once, self._lease.token) as threads:
-                yield from self._run(pending, budget, threads)
-
-    def _run(self, pending: Sequence[int], budget: Budget, tasks: _Tasks) -> Iterator[BatchOutcome]:
-        """Keep as many batches submitted as `tasks` takes, while the budget has room for them."""
-        waiting = deque(pending)
-        running: set[int] = set()
-        while waiting or running:
-            while waiting and len(running) < tasks.most_at_once:
-                if self._no_room(budget, [*running, waiting[0]]):
-                    waiting.clear()
-                    break
-                running.add(waiting[0])
-                tasks.submit(self._work(waiting.popleft()))
-            if running:
-                outcome = tasks.next_outcome()
-                running.discard(outcome.batch)
-                yield outcome
-
-    def _no_room(self, budget: Budget, batches: Sequence[int]) -> bool:
-        ranges = [self._store.description.batch_range(batch) for batch in batches]
-        self._summary.stopped = budget.shortage(sum(stop - start for start, stop in ranges))
-        return self._summary.stopped is not None
-
-    def _work(self, batch: int) -> tuple[PatchStore, PatchSource, int, Sequence[str], str]:
-        start, stop = self._store.description.batch_range(batch)
-        ids = self._store.location_ids[start:stop]
-        return self._store, self._source_of_batch(ids), batch, ids, self._lease.token
 
 
 class _Tasks(Protocol):
@@ -273,6 +332,31 @@ class _Tasks(Protocol):
     def next_outcome(self) -> BatchOutcome:
         """Wait for the next batch to end."""
         ...
+
+
+@contextlib.contextmanager
+def _tasks(client: Client | None, execution: Execution, lease_token: str) -> Iterator[_Tasks]:
+    """Run batches on the cluster where there is one, else in this process."""
+    if client is not None:
+        with _DaskTasks(client, lease_token) as on_cluster:
+            yield on_cluster
+    elif execution.batches_at_once > 1:
+        with _Threads(execution.batches_at_once, lease_token) as in_threads:
+            yield in_threads
+    else:
+        yield _OneByOne()
+
+
+class _OneByOne:
+    """Batches in this thread."""
+
+    most_at_once = 1
+
+    def submit(self, work: tuple[Any, ...]) -> None:
+        self._work = work
+
+    def next_outcome(self) -> BatchOutcome:
+        return build_batch(*self._work)
 
 
 class _DaskTasks:

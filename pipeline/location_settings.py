@@ -87,6 +87,14 @@ class RegionSettings(SettingsModel):
 
 
 class _Common(SettingsModel):
+    """What all kinds have.
+
+    Args:
+        kind: how places are chosen.
+        seed: of the draw.
+        split: into train, validation, test and buffer.
+    """
+
     seed: Seed = 0
     split: SplitSettings = SplitSettings()
 

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from pipeline.builder import BuildProgress, BuildSummary, Execution, build_cube
+from pipeline.builder import (
+    Build,
+    BuildProgress,
+    BuildSummary,
+    Execution,
+    SourceOfBatch,
+    open_build,
+)
 from pipeline.errors import InputError
 from pipeline.location_files import Locations, read_locations
 from pipeline.locations import make_locations
@@ -34,6 +42,23 @@ def rebuild_cube(
 ) -> BuildSummary:
     """Fill a cube from Earth Engine; the same call continues where the last one stopped.
 
+    Args and errors are those of `open_rebuild`.
+    """
+    with open_rebuild(settings, folder, retry_failed=retry_failed, progress=progress) as build:
+        build.finish(build.pending)
+    return build.summary
+
+
+@contextlib.contextmanager
+def open_rebuild(
+    settings: RebuildSettings,
+    folder: Path,
+    *,
+    retry_failed: bool = False,
+    progress: BuildProgress | None = None,
+) -> Iterator[Build]:
+    """Hold a cube while its pending batches are fetched from Earth Engine.
+
     Args:
         settings: what to build, and how.
         folder: where relative paths of the settings start, other than the cube's.
@@ -41,14 +66,50 @@ def rebuild_cube(
         progress: told after every batch.
 
     Raises:
-        InputError: settings, credentials, project or endpoint are wrong; or as `build_cube`.
+        InputError: settings, credentials, project or endpoint are wrong; or as `open_build`.
         TransientError: the service does not answer for now.
-        LimitReachedError, LeaseLostError, CubeDamagedError: as `build_cube`.
+        LimitReachedError, LeaseLostError, CubeDamagedError: as `open_build`.
     """
-    from pipeline.sources.earth_engine import EarthEngineSource, Place, close_sessions, open_session
+    from pipeline.sources.earth_engine import close_sessions, open_session
 
     settings = _with_credentials_file(settings, folder)
-    locations = _find_locations(settings, folder)
+    locations = find_locations(settings, folder)
+    shares: list[ClusterShare] = []
+
+    def prepare_cluster(client: Client) -> None:
+        shares.append(_share_slots(client, settings.earth_engine))
+
+    # Wrong credentials are found here, before anything is written or any worker started.
+    open_session(settings.earth_engine)
+    try:
+        with open_build(
+            ObjectStorage(settings.cube),
+            describe_rebuild(settings, locations),
+            list(locations.location_id),
+            sources_of(settings, locations, shares),
+            execution=_execution(settings),
+            retry_failed=retry_failed,
+            progress=progress,
+            budget=settings.budget,
+            prepare_cluster=prepare_cluster,
+        ) as build:
+            yield build
+    finally:
+        close_sessions()
+
+
+def sources_of(
+    settings: RebuildSettings, locations: Locations, shares: Sequence[ClusterShare] = ()
+) -> SourceOfBatch:
+    """Return what makes the source of a batch's locations.
+
+    Args:
+        settings: of the rebuild.
+        locations: all of it.
+        shares: the worker's share of the provider's limits, once a cluster has it; read late.
+    """
+    from pipeline.sources.earth_engine import EarthEngineSource, Place
+
     place_of = {
         name: Place(float(lon), float(lat), Split(int(split)))
         for name, lon, lat, split in zip(
@@ -59,11 +120,6 @@ def rebuild_cube(
             strict=True,
         )
     }
-    execution = _execution(settings)
-    shares: list[ClusterShare] = []
-
-    def prepare_cluster(client: Client) -> None:
-        shares.append(_share_slots(client, settings.earth_engine))
 
     def source_of_batch(ids: Sequence[str]) -> EarthEngineSource:
         return EarthEngineSource(
@@ -76,22 +132,7 @@ def rebuild_cube(
             share=shares[0] if shares else None,
         )
 
-    # Wrong credentials are found here, before anything is written or any worker started.
-    open_session(settings.earth_engine)
-    try:
-        return build_cube(
-            ObjectStorage(settings.cube),
-            describe_rebuild(settings, locations),
-            list(locations.location_id),
-            source_of_batch,
-            execution=execution,
-            retry_failed=retry_failed,
-            progress=progress,
-            budget=settings.budget,
-            prepare_cluster=prepare_cluster,
-        )
-    finally:
-        close_sessions()
+    return source_of_batch
 
 
 def describe_rebuild(settings: RebuildSettings, locations: Locations) -> CubeDescription:
@@ -131,7 +172,12 @@ def _digest_of(locations: Locations) -> str:
     return digest.hexdigest()
 
 
-def _find_locations(settings: RebuildSettings, folder: Path) -> Locations:
+def find_locations(settings: RebuildSettings, folder: Path) -> Locations:
+    """Choose or read the places of a rebuild.
+
+    Raises:
+        InputError: the list cannot be made or read.
+    """
     if settings.locations is not None:
         return make_locations(settings.locations, folder)
     return read_locations(folder / str(settings.locations_file))

@@ -236,11 +236,13 @@ class BudgetSettings(SettingsModel):
         max_requests: requests to the service.
         max_bytes: of replies.
         max_compute_s: compute seconds, where the service reports them.
+        max_run_s: time that one run may take, s: the deadline of a night, say.
     """
 
     max_requests: int | None = Field(None, ge=1)
     max_bytes: int | None = Field(None, ge=1)
     max_compute_s: float | None = Field(None, gt=0)
+    max_run_s: float | None = Field(None, gt=0)
 
 
 class RebuildSettings(SettingsModel):

@@ -5,11 +5,16 @@ Every room that reads settings reads them so; which settings there are is the ro
 
 from __future__ import annotations
 
+import inspect
+import itertools
+import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationError
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 _MAX_COMPLAINTS: Final = 3
 
@@ -19,9 +24,45 @@ class SettingsError(Exception):
 
 
 class SettingsModel(BaseModel):
-    """Settings are values: frozen, and closed to names they do not know."""
+    """Settings are values: frozen, and closed to names they do not know.
+
+    What docstrings of subclasses say under ``Args:`` describes the fields in the JSON schema too,
+    and so in every form made from it.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Add what the docstring says."""
+        schema = handler.resolve_ref_schema(handler(core_schema))
+        properties = schema.get("properties", {})
+        for one in reversed(cls.__mro__):
+            if issubclass(one, SettingsModel):
+                schema["description"], descriptions = _parse_docstring(one.__doc__ or "")
+                for name in descriptions.keys() & properties.keys():
+                    properties[name]["description"] = descriptions[name]
+        return schema
+
+
+def _parse_docstring(text: str) -> tuple[str, dict[str, str]]:
+    """Return the first paragraph, and what stands under ``Args:``, by name."""
+    lines = inspect.cleandoc(text).splitlines()
+    summary = " ".join(itertools.takewhile(bool, lines))
+    descriptions: dict[str, str] = {}
+    name = ""
+    for line in itertools.islice(itertools.dropwhile(lambda line: line != "Args:", lines), 1, None):
+        started = re.match(r" {4}(\w+): (.*)", line)
+        if started:
+            name = started[1]
+            descriptions[name] = started[2]
+        elif line.startswith(" " * 8) and name:
+            descriptions[name] += f" {line.strip()}"
+        else:
+            break
+    return summary, descriptions
 
 
 def read_settings(path: Path, changes: Sequence[str] = ()) -> dict[Any, Any]:
