@@ -206,6 +206,25 @@ def _check_repair(
         )
 
 
+def read_pilot(source_of_batch: SourceOfBatch, location_ids: Sequence[str]) -> tuple[Ledger, float]:
+    """Read some locations and throw them away.
+
+    Returns:
+        What they cost, and the seconds they took.
+
+    Raises:
+        InputError, TransientError: as the source.
+    """
+    source = source_of_batch(location_ids)
+    began = time.monotonic()
+    for _ in source.read_locations(location_ids):
+        pass
+    ledger = Ledger()
+    ledger.add(source.ledger)
+    ledger.num_locations = len(location_ids)
+    return ledger, time.monotonic() - began
+
+
 class Build:
     """Builds the pending batches of a cube that is held.
 
@@ -263,6 +282,25 @@ class Build:
             self._note(outcome)
             wanted.discard(outcome.batch)
         return {batch: self._errors[batch] for batch in batches if batch in self._errors}
+
+    @property
+    def location_ids(self) -> list[str]:
+        """Ids of the locations that are pending, in order."""
+        ranges = [self.location_range(batch) for batch in self.pending]
+        return [name for a, b in ranges for name in self._store.location_ids[a:b]]
+
+    def pilot(self, location_ids: Sequence[str]) -> tuple[Ledger, float]:
+        """Fetch some locations, book what they cost, and throw them away.
+
+        Returns:
+            What they cost, and the seconds they took.
+
+        Raises:
+            InputError, TransientError: as `finish`.
+        """
+        ledger, took_s = read_pilot(self._source_of_batch, location_ids)
+        self._budget.note(ledger, 0)
+        return ledger, took_s
 
     def location_range(self, batch: int) -> tuple[int, int]:
         """Return the first location of a batch and the first one after it."""

@@ -7,15 +7,16 @@ the plan alone. The plan knows requests and pixels exactly, but neither latency 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
 
 from pipeline.budget import Ledger
-from pipeline.builder import SourceOfBatch
+from pipeline.builder import Build, read_pilot
+from pipeline.rebuild import find_locations, service_session, sources_of
 from pipeline.settings import RebuildSettings
 from pipeline.sources.earth_engine_pixels import REPLY_DTYPES
 from storage_schema.products import PATCH_SIZE_M, PRODUCTS
@@ -122,29 +123,44 @@ def forecast(
     )
 
 
-def pilot_ids(location_ids: Sequence[str], num: int) -> list[str]:
+def forecast_build(settings: RebuildSettings, build: Build, num_pilot: int = 0) -> Forecast:
+    """Forecast what is left of a cube that is held.
+
+    Raises:
+        InputError, TransientError: the pilot cannot be fetched.
+    """
+    ids = build.location_ids
+    if num_pilot:
+        ledger, took_s = build.pilot(_spread(ids, num_pilot))
+        return forecast(settings, len(ids), ledger, basis="pilot", measured_s=took_s)
+    return forecast(settings, len(ids), build.summary.spent, basis="earlier runs")
+
+
+def forecast_new(settings: RebuildSettings, folder: Path, num_pilot: int = 0) -> Forecast:
+    """Forecast a cube from its first batch on; nothing is written.
+
+    Args:
+        settings: of the rebuild.
+        folder: where relative paths of the settings start.
+        num_pilot: locations to fetch, in order to measure.
+
+    Raises:
+        InputError: settings, credentials or endpoint are wrong.
+        TransientError: the service does not answer for now.
+    """
+    locations = find_locations(settings, folder)
+    ids = list(locations.location_id)
+    if not num_pilot:
+        return forecast(settings, len(ids))
+    with service_session(settings, folder) as reachable:
+        ledger, took_s = read_pilot(sources_of(reachable, locations), _spread(ids, num_pilot))
+    return forecast(settings, len(ids), ledger, basis="pilot", measured_s=took_s)
+
+
+def _spread(location_ids: Sequence[str], num: int) -> list[str]:
     """Choose places evenly from the whole list: neighbours in it may be neighbours on Earth."""
     step = max(1, len(location_ids) // max(num, 1))
     return list(location_ids[::step][:num])
-
-
-def run_pilot(source_of_batch: SourceOfBatch, ids: Sequence[str]) -> tuple[Ledger, float]:
-    """Fetch some locations and throw them away.
-
-    Returns:
-        What it has cost, and the seconds it took.
-
-    Raises:
-        InputError, TransientError: as a rebuild.
-    """
-    source = source_of_batch(ids)
-    began = time.monotonic()
-    for _ in source.read_locations(ids):
-        pass
-    ledger = Ledger()
-    ledger.add(source.ledger)
-    ledger.num_locations = len(ids)
-    return ledger, time.monotonic() - began
 
 
 def _plan(settings: RebuildSettings, num_locations: int) -> tuple[int, int]:

@@ -70,30 +70,43 @@ def open_rebuild(
         TransientError: the service does not answer for now.
         LimitReachedError, LeaseLostError, CubeDamagedError: as `open_build`.
     """
-    from pipeline.sources.earth_engine import close_sessions, open_session
-
-    settings = _with_credentials_file(settings, folder)
     locations = find_locations(settings, folder)
     shares: list[ClusterShare] = []
 
     def prepare_cluster(client: Client) -> None:
         shares.append(_share_slots(client, settings.earth_engine))
 
-    # Wrong credentials are found here, before anything is written or any worker started.
-    open_session(settings.earth_engine)
-    try:
-        with open_build(
+    # Wrong credentials are found before anything is written or any worker started.
+    with (
+        service_session(settings, folder) as reachable,
+        open_build(
             ObjectStorage(settings.cube),
             describe_rebuild(settings, locations),
             list(locations.location_id),
-            sources_of(settings, locations, shares),
+            sources_of(reachable, locations, shares),
             execution=_execution(settings),
             retry_failed=retry_failed,
             progress=progress,
             budget=settings.budget,
             prepare_cluster=prepare_cluster,
-        ) as build:
-            yield build
+        ) as build,
+    ):
+        yield build
+
+
+@contextlib.contextmanager
+def service_session(settings: RebuildSettings, folder: Path) -> Iterator[RebuildSettings]:
+    """Connect this process to the service; yields the settings with the credentials' full path.
+
+    Raises:
+        InputError: credentials, project or endpoint are wrong.
+    """
+    from pipeline.sources.earth_engine import close_sessions, open_session
+
+    settings = _with_credentials_file(settings, folder)
+    open_session(settings.earth_engine)
+    try:
+        yield settings
     finally:
         close_sessions()
 

@@ -21,7 +21,7 @@ from flows.command_line import (
 )
 from flows.command_line.emulator_commands import emulator
 from flows.command_line.output import complain
-from flows.command_line.rebuild_command import rebuild
+from flows.command_line.rebuild_command import forecast, rebuild
 
 app = typer.Typer(
     name="softcon",
@@ -35,6 +35,7 @@ app.add_typer(import_commands.app, name="import")
 app.add_typer(location_commands.app, name="locations")
 for command in (
     rebuild,
+    forecast,
     *cube_commands.COMMANDS,
     *training_commands.COMMANDS,
     emulator,

@@ -1,4 +1,4 @@
-"""``softcon rebuild``."""
+"""``softcon rebuild`` and ``softcon forecast``."""
 
 from __future__ import annotations
 
@@ -7,18 +7,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.command_line.output import complain, print_json, progress_bar, stdout
+from flows.command_line.output import complain, print_json, progress_bar, stderr, stdout
 
 if TYPE_CHECKING:
     from pipeline.builder import BuildSummary
 
 
+Config = Annotated[Path, typer.Argument(help="YAML file; see configs/rebuild_*.yaml.")]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Change a setting: a.b=value; may be given several times."),
+]
+Pilot = Annotated[
+    int,
+    typer.Option(min=0, help="Fetch so many locations first, to measure; they are thrown away."),
+]
+
+
 def rebuild(
-    config: Annotated[Path, typer.Argument(help="YAML file; see configs/rebuild_*.yaml.")],
-    changes: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Change a setting: a.b=value; may be given several times."),
-    ] = None,
+    config: Config,
+    changes: Changes = None,
     dask: Annotated[
         str | None,
         typer.Option(help="threads, processes, or the address of a Dask scheduler."),
@@ -26,6 +34,7 @@ def rebuild(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Fetch batches with failed patches again.")
     ] = False,
+    pilot: Pilot = 0,
     json_output: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> int:
     """Fill a cube from Earth Engine; the same command continues where the last one stopped.
@@ -33,15 +42,23 @@ def rebuild(
     Only complete batches count: after Ctrl-C, a crash or a used-up budget nothing is lost but the
     batches that were under way. Exit code 3 says that batches are left, for one of these reasons.
     """
-    from pipeline.rebuild import rebuild_cube
+    from pipeline.forecast import forecast_build
+    from pipeline.rebuild import open_rebuild
     from pipeline.settings import read_rebuild_settings
 
     all_changes = list(changes or [])
     if dask is not None:
         all_changes.append(f"execution.dask={dask}")
     settings = read_rebuild_settings(config, all_changes)
-    with progress_bar("rebuilding", "batches") as report:
-        summary = rebuild_cube(settings, config.parent, retry_failed=retry_failed, progress=report)
+    with (
+        progress_bar("rebuilding", "batches") as report,
+        open_rebuild(settings, config.parent, retry_failed=retry_failed, progress=report) as build,
+    ):
+        if build.pending:
+            for line in forecast_build(settings, build, pilot).sentences():
+                stderr.print(line, markup=False)
+        build.finish(build.pending)
+    summary = build.summary
     if json_output:
         print_json(_as_json(settings.cube, summary))
     else:
@@ -55,6 +72,30 @@ def rebuild(
             "command tries them again",
             3,
         )
+    return 0
+
+
+def forecast(
+    config: Config,
+    changes: Changes = None,
+    pilot: Pilot = 0,
+    json_output: Annotated[
+        bool, typer.Option("--json", help="Print the forecast as JSON.")
+    ] = False,
+) -> int:
+    """Tell what a rebuild will cost: requests, bytes, hours, share of the monthly compute budget.
+
+    Nothing is written. Without a pilot only what the plan knows: requests and pixels.
+    """
+    from pipeline.forecast import forecast_new
+    from pipeline.settings import read_rebuild_settings
+
+    found = forecast_new(read_rebuild_settings(config, changes or []), config.parent, pilot)
+    if json_output:
+        print_json(found.as_json())
+    else:
+        for line in found.sentences():
+            stdout.print(line, markup=False)
     return 0
 
 
