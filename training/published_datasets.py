@@ -24,7 +24,7 @@ from training.backbone_files import BackboneCard
 from training.encoders import pooled_layers
 from training.errors import ConfigurationError
 from training.features import LabelledFeatures
-from training.views import normalise
+from training.views import normalise_
 
 DatasetName = Literal["eurosat", "bigearthnet"]
 EUROSAT_BANDS: Final = (
@@ -212,7 +212,7 @@ def features_of_dataset(
     found = []
     with torch.no_grad():
         for images in _batches(dataset, rows, bands, card.image_size):
-            scaled = normalise(images.to(device), mean, std)
+            scaled = normalise_(images.to(device), mean, std)
             found.append(pooled_layers(encoder, scaled, num_layers).float().cpu().numpy())
     features = np.concatenate(found) if found else np.zeros((0, 1), np.float32)
     return LabelledFeatures(features, dataset.labels[rows], rows.astype(np.int64))

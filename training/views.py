@@ -180,9 +180,9 @@ class ViewMaker(torch.nn.Module):
             values, missing = to_physical(product, pixels[group.array])
             wanted = [band_order(product).index(band) for band in group.bands]
             rows = torch.tensor(wanted, device=values.device) + channels.start
-            values = normalise(values, self.mean[rows], self.std[rows])
+            normalise_(values, self.mean[rows], self.std[rows])
             # Without data: the middle of the range, as far from every value as can be.
-            values = values.masked_fill(missing, 0.5)
+            values.masked_fill_(missing, 0.5)
             plane = sample_window(values, crop, flip, size)
             found.update(zip(group.bands, plane.unbind(1), strict=True))
         return torch.stack([found[band] for band in band_order(product)], dim=1)
@@ -200,18 +200,24 @@ def to_physical(product: ProductName, stored: Tensor) -> tuple[Tensor, Tensor]:
     """
     spec = PRODUCTS[product]
     # PyTorch compares few uint16 tensors on few devices; float32 holds all of them exactly.
-    values = stored.to(torch.float32)
+    values = stored.to(torch.float32, copy=True)
     if product == "s1_grd":
         missing = values == spec.fill_value
         return values * float(spec.scale_factor or 1.0), missing
     return values, (values == spec.fill_value).all(dim=1, keepdim=True)
 
 
-def normalise(values: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Scale mean - 2 std .. mean + 2 std to 0..1, clipped; `mean` and `std` are (channels,)."""
+def normalise_(values: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Scale mean - 2 std .. mean + 2 std to 0..1, clipped, in place: a batch is large.
+
+    Args:
+        values: float32 (B, channels, y, x), in the product's unit; changed.
+        mean: (channels,).
+        std: (channels,).
+    """
     low = (mean - _NUM_STD * std)[:, None, None]
     span = (2 * _NUM_STD * std).clamp(min=1e-6)[:, None, None]
-    return ((values - low) / span).clamp(0, 1)
+    return values.sub_(low).div_(span).clamp_(0, 1)
 
 
 def sample_window(values: Tensor, crop: Tensor, flip: Tensor, size: int) -> Tensor:

@@ -19,7 +19,7 @@ from training.views import (
     draw_parameters,
     jitter_backscatter,
     jitter_reflectance,
-    normalise,
+    normalise_,
     sample_window,
 )
 
@@ -228,5 +228,5 @@ def test_drawn_parameters_follow_the_settings() -> None:
 
 def test_normalisation_clips_at_two_standard_deviations() -> None:
     values = torch.tensor([-5.0, 0.0, 1.0, 2.0, 9.0]).reshape(1, 1, 1, 5)
-    found = normalise(values, torch.tensor([1.0]), torch.tensor([0.5]))
+    found = normalise_(values, torch.tensor([1.0]), torch.tensor([0.5]))
     assert found.flatten().tolist() == [0.0, 0.0, 0.5, 1.0, 1.0]
