@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, Self, cast
 
 from pipeline.batches import BatchOutcome, build_batch, cancel_batches, read_batch
 from pipeline.budget import LEDGER_FOLDER, Budget, Ledger, read_ledgers
-from pipeline.errors import CubeDamagedError, InputError, LeaseLostError, LimitReachedError
+from pipeline.errors import (
+    CubeDamagedError,
+    InputError,
+    LeaseLostError,
+    LimitReachedError,
+    UnreachableError,
+)
 from pipeline.lease import Lease
 from pipeline.object_storage import ObjectStorage
 from pipeline.patch_store import BatchMarker, PatchStore, check_place, content_digests
@@ -478,7 +484,7 @@ def dask_client(execution: Execution) -> Iterator[Client]:
         try:
             client = Client(execution.scheduler, timeout="20s")
         except (OSError, ValueError) as error:
-            raise InputError(
+            raise UnreachableError(
                 f"no Dask scheduler answers at {execution.scheduler}: start one with `dask "
                 "scheduler`, or leave --dask out"
             ) from error

@@ -27,5 +27,9 @@ class TransientError(SoftconError):
     """Trying again may succeed (network, quota, overloaded service)."""
 
 
+class UnreachableError(InputError, TransientError):
+    """No answer at an address: wrong, as a person at the keyboard sees it; for who waits, down."""
+
+
 class LimitReachedError(SoftconError):
     """A budget, a deadline or the disk ends this run; the same command continues (exit code 3)."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pipeline.builder import BuildProgress, BuildSummary, Execution, build_cube
+from pipeline.builder import Build, BuildProgress, BuildSummary, Execution, open_build
 from pipeline.errors import InputError
 from pipeline.object_storage import ObjectStorage
 from pipeline.patches import LocationPatches
@@ -62,6 +63,36 @@ def import_ssl4eo_s12(
 ) -> BuildSummary:
     """Import a folder in the published SSL4EO-S12 layout; the same call continues and repairs.
 
+    Args and errors are those of `open_import`.
+    """
+    with open_import(
+        storage,
+        root,
+        labels_file,
+        products=products,
+        locations_per_batch=locations_per_batch,
+        execution=execution,
+        retry_failed=retry_failed,
+        progress=progress,
+    ) as build:
+        build.finish(build.pending)
+    return build.summary
+
+
+@contextlib.contextmanager
+def open_import(
+    storage: ObjectStorage,
+    root: Path,
+    labels_file: Path | None = None,
+    *,
+    products: Sequence[ProductName] | None = None,
+    locations_per_batch: int = LOCATIONS_PER_BATCH,
+    execution: Execution | None = None,
+    retry_failed: bool = False,
+    progress: BuildProgress | None = None,
+) -> Iterator[Build]:
+    """Hold a cube while a folder in the published SSL4EO-S12 layout is imported into it.
+
     Args:
         storage: where the cube is, or is to be.
         root: folder that holds ``s1``, ``s2a``, ``s2c``, ``dw``, or any of them.
@@ -73,7 +104,7 @@ def import_ssl4eo_s12(
         progress: told after every batch.
 
     Raises:
-        InputError: no such folder or file, nothing in it, or as `build_cube`.
+        InputError: no such folder or file, nothing in it, or as `open_build`.
     """
     source = SSL4EOS12Source.open(root, products)
     location_ids = source.location_ids()
@@ -103,7 +134,7 @@ def import_ssl4eo_s12(
             return source
         return LabelledSource(source, {name: labels[name] for name in ids if name in labels})
 
-    summary = build_cube(
+    with open_build(
         storage,
         description,
         location_ids,
@@ -111,10 +142,10 @@ def import_ssl4eo_s12(
         execution=execution,
         retry_failed=retry_failed,
         progress=progress,
-    )
+    ) as build:
+        yield build
     if labels is not None:
-        summary.counts["labels_without_imagery"] = len(labels.keys() - set(location_ids))
-    return summary
+        build.summary.counts["labels_without_imagery"] = len(labels.keys() - set(location_ids))
 
 
 def _sha256(path: Path) -> str:

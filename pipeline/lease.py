@@ -175,3 +175,21 @@ def check_lease(storage: ObjectStorage, token: str) -> None:
             f"this builder no longer holds {storage}: its lease ran out or was taken over; "
             "run the same command again once the other builder is done"
         )
+
+
+def wait_while_silent(storage: ObjectStorage, *, lease_s: float = LEASE_S) -> None:
+    """Wait for the lease of a builder that gives no sign of life to run out.
+
+    What a builder leaves that lost its machine. One that renews its lease is alive: then, or where
+    nobody holds the cube, this returns at once or after one heartbeat.
+
+    Args:
+        storage: the cube.
+        lease_s: how long a lease lasts.
+    """
+    first = LeaseRecord.decode(storage.read(LEASE_KEY) or b"")
+    while first is not None and not first.is_over:
+        time.sleep(lease_s / 120)
+        now = LeaseRecord.decode(storage.read(LEASE_KEY) or b"")
+        if now is None or now.token != first.token or now.expires_s != first.expires_s:
+            return

@@ -27,7 +27,7 @@ from google.auth.credentials import AnonymousCredentials
 
 from pipeline.acquisitions import Candidate, Listing, Plan, choose_acquisitions
 from pipeline.budget import Ledger
-from pipeline.errors import InputError, TransientError
+from pipeline.errors import InputError, TransientError, UnreachableError
 from pipeline.grids import Grid
 from pipeline.heap import use_one_heap
 from pipeline.patches import Acquisition, LocationPatches, ProductPatch, SeasonPatches
@@ -180,7 +180,7 @@ class Session:
                 outcome = f"http_{status}" if status is not None else type(error).__name__
                 ledger.outcomes[outcome] += 1
                 if failure is Failure.REFUSED:
-                    raise InputError(_refusal(self.settings, status, message)) from error
+                    raise _refusal(self.settings, status, message) from error
                 raise AskFailedError(failure, message) from error
             else:
                 ledger.outcomes["answered"] += 1
@@ -252,7 +252,7 @@ def _initialise(settings: EarthEngineSettings, transport: HttpTransport) -> None
         except _FAILURES as error:
             status, message = _read_failure(error)
             if not tries_left or classify(status, message) is not Failure.TRANSIENT:
-                raise InputError(_refusal(settings, status, message)) from error
+                raise _refusal(settings, status, message) from error
             time.sleep(settings.limits.first_pause_s)
     ee.data.setMaxRetries(0)
     if settings.workload_tag:
@@ -298,15 +298,18 @@ def _read_failure(error: BaseException) -> tuple[int | None, str]:
     return status, message[:500]
 
 
-def _refusal(settings: EarthEngineSettings, status: int | None, message: str) -> str:
-    if status is None:
-        return (
-            f"earth_engine.endpoint {settings.endpoint} cannot be reached ({message}): check the "
+def _refusal(settings: EarthEngineSettings, status: int | None, message: str) -> InputError:
+    if status is None or classify(status, message) is Failure.TRANSIENT:
+        said = message if status is None else f"{status}: {message}"
+        return UnreachableError(
+            f"earth_engine.endpoint {settings.endpoint} cannot be reached ({said}): check the "
             "address and the network, or start the emulator"
         )
     if status == 401:
-        return f"Earth Engine refuses the credentials ({message}): renew them, or use another key"
-    return (
+        return InputError(
+            f"Earth Engine refuses the credentials ({message}): renew them, or use another key"
+        )
+    return InputError(
         f"Earth Engine refuses project {settings.project} at {settings.endpoint} ({status}: "
         f"{message}): check earth_engine.project, and that its credentials may use the API"
     )
