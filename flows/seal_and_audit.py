@@ -16,8 +16,7 @@ from flows.states import resumable_flow
 from pipeline.audit import AuditResult, audit_cube
 from pipeline.lease import wait_while_silent
 from pipeline.object_storage import ObjectStorage
-from pipeline.patch_store import PatchStore
-from pipeline.report import write_report
+from pipeline.report import report_cube
 from pipeline.seal import seal_cube
 
 REPORT_KEY: Final = "provenance/report.html"
@@ -71,7 +70,7 @@ def write_html(cube: str) -> str:
     storage = ObjectStorage(cube)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "report.html"
-        write_report(PatchStore.open(storage).group, file, title=Path(cube.rstrip("/")).name)
+        report_cube(storage, file)
         storage.write(REPORT_KEY, file.read_bytes())
     root = cube.rstrip("/") if storage.path is None else str(storage.path)
     return f"{root}/{REPORT_KEY}"

@@ -76,7 +76,9 @@ class Forecast:
         ]
         if self.compute_hours is None:
             return [*lines, "  compute: not reported by the service so far"]
-        shares = ", ".join(f"{100 * share:.2g} % ({tier})" for tier, share in self.share_of_month.items())
+        shares = ", ".join(
+            f"{100 * share:.2g} % ({tier})" for tier, share in self.share_of_month.items()
+        )
         return [*lines, f"  compute: {self.compute_hours:,.3g} EECU-hours; of a month: {shares}"]
 
 

@@ -7,6 +7,7 @@ same bytes, so a report can be compared like any other product.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -19,6 +20,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from pipeline.errors import InputError
+from pipeline.object_storage import ObjectStorage
+from pipeline.patch_store import PatchStore
 from pipeline.patches import Pixels
 from pipeline.report_figures import (
     SEASON_COLOURS,
@@ -114,6 +117,27 @@ _LABEL_MEANINGS: Final[dict[LabelStatus, str]] = {
     LabelStatus.MASKED: "the label map is masked everywhere",
     LabelStatus.UNKNOWN_CLASS: "the label file names a class that does not exist",
 }
+
+
+def report_cube(storage: ObjectStorage, out: Path, *, num_gallery: int = 12) -> None:
+    """Write a cube's report, with what its batches noted.
+
+    Args and errors are those of `write_report`.
+    """
+    store = PatchStore.open(storage)
+    counts: Counter[str] = Counter()
+    warnings: list[str] = []
+    for marker in store.read_markers():
+        if marker is not None:
+            warnings += marker.warnings
+            counts.update(marker.counts)
+    write_report(
+        store.group,
+        out,
+        title=Path(storage.address.rstrip("/")).name,
+        num_gallery=num_gallery,
+        details={**counts, "warnings": warnings},
+    )
 
 
 def write_report(

@@ -114,22 +114,10 @@ def report(
         stdout.print(str(out), markup=False, soft_wrap=True)
         return 0
     from pipeline.object_storage import ObjectStorage
-    from pipeline.patch_store import PatchStore
-    from pipeline.report import write_report
+    from pipeline.report import report_cube
 
     check_output(out, cube)
-    storage = ObjectStorage(cube)
-    store = PatchStore.open(storage)
-    details: dict[str, object] = {}
-    warnings: list[str] = []
-    for marker in store.read_markers():
-        if marker is not None:
-            warnings += marker.warnings
-            for name, number in marker.counts.items():
-                details[name] = int(str(details.get(name, 0))) + number
-    details["warnings"] = warnings
-    name = Path(cube.rstrip("/")).name
-    write_report(store.group, out, title=name, num_gallery=gallery, details=details)
+    report_cube(ObjectStorage(cube), out, num_gallery=gallery)
     stdout.print(str(out), markup=False, soft_wrap=True)
     return 0
 
