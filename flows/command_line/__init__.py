@@ -19,6 +19,7 @@ from flows.command_line import (
     location_commands,
     training_commands,
 )
+from flows.command_line.deploy_command import deploy
 from flows.command_line.emulator_commands import emulator
 from flows.command_line.output import complain
 from flows.command_line.rebuild_command import forecast, rebuild
@@ -39,6 +40,7 @@ for command in (
     *cube_commands.COMMANDS,
     *training_commands.COMMANDS,
     emulator,
+    deploy,
 ):
     app.command(command.__name__.replace("_", "-").removesuffix("-cube"))(command)
 
@@ -118,6 +120,7 @@ _EXTRA_OF_MODULE = {
     "rioxarray": "build",
     "scipy": "build",
     "yaml": "build",
+    "prefect": "flows",
     "matplotlib": "train",
     "safetensors": "train",
     "tensorboard": "train",
