@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-import time
 from collections.abc import Callable, Sequence
+from time import sleep
 from typing import Any, Final, ParamSpec, get_type_hints
 
 from prefect import flow, get_run_logger
@@ -60,7 +60,7 @@ def resumable_flow(
                     if pause_s is None:
                         return Failed(message=str(error))
                     get_run_logger().warning("%s; trying again in %g s", error, pause_s)
-                    time.sleep(pause_s)
+                    sleep(pause_s)
                 except (SoftconError, TrainingError) as error:
                     return Failed(message=str(error))
             raise AssertionError("unreachable")
