@@ -15,7 +15,7 @@ from flows.artifacts import show_link
 from flows.states import partial, resumable_flow
 from flows.training_process import run_processes, run_slurm_job
 from storage_schema.settings_text import SettingsModel
-from training.backbone_files import Layout
+from training.choices import Layout
 from training.config import RunSettings
 
 

@@ -26,9 +26,8 @@ def weed_binary() -> str | None:
     )
 
 
-@contextlib.contextmanager
-def s3_server(folder: Path) -> Iterator[str]:
-    """Run a server that keeps its data in `folder`; yield its endpoint URL."""
+def s3_command(folder: Path) -> tuple[list[str], str]:
+    """Return the command of a server that keeps its data in `folder`, and its endpoint URL."""
     program = weed_binary()
     assert program is not None
     config = folder / "s3.json"
@@ -45,17 +44,23 @@ def s3_server(folder: Path) -> Iterator[str]:
             }
         )
     )
-    ports = dict(zip(["master", "volume", "filer", "s3"], _free_ports(4), strict=True))
-    grpc = dict(zip(ports, _free_ports(4), strict=True))
+    ports = dict(zip(["master", "volume", "filer", "s3"], free_ports(4), strict=True))
+    grpc = dict(zip(ports, free_ports(4), strict=True))
     command = [program, "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder}"]
     command += ["-s3", f"-s3.config={config}", "-master.volumeSizeLimitMB=256", "-volume.max=64"]
     command += ["-master.telemetry=false", "-s3.port.iceberg=0", "-s3.port.lance=0"]
     command += [f"-{name}.port={port}" for name, port in ports.items()]
     command += [f"-{name}.port.grpc={port}" for name, port in grpc.items()]
+    return command, f"http://127.0.0.1:{ports['s3']}"
+
+
+@contextlib.contextmanager
+def s3_server(folder: Path) -> Iterator[str]:
+    """Run a server that keeps its data in `folder`; yield its endpoint URL."""
+    command, endpoint = s3_command(folder)
     with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
         try:
-            endpoint = f"http://127.0.0.1:{ports['s3']}"
             _wait_until_up(endpoint, process, folder / "server.log")
             yield endpoint
         finally:
@@ -63,7 +68,8 @@ def s3_server(folder: Path) -> Iterator[str]:
             process.wait()
 
 
-def _free_ports(num: int) -> list[int]:
+def free_ports(num: int) -> list[int]:
+    """Return ports of loopback that nobody listens at."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(num)]
         for each in sockets:

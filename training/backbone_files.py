@@ -10,15 +10,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
+from training.choices import Layout
 from training.encoders import is_transformer, make_encoder
 from training.errors import ConfigurationError
 
-Layout = Literal["timm", "torchvision", "dinov2"]
 _BASE: Final = "base_encoder."
 
 

@@ -13,9 +13,8 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from storage_schema.products import PRODUCTS, ProductName
 from storage_schema.settings_text import SettingsError, SettingsModel, read_settings, sentence_of
+from training.choices import LabelSimilarity, SoftForm
 from training.errors import ConfigurationError
-from training.label_similarity import LabelSimilarity
-from training.losses import SoftForm
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 ImageProduct = Literal["s2_l1c", "s2_l2a", "s1_grd"]

@@ -10,12 +10,12 @@ from typing import Any
 from training.backbone_files import (
     NORMALISATION,
     BackboneCard,
-    Layout,
     encoder_state,
     to_layout,
     write_backbone,
 )
 from training.checkpoints import list_checkpoints, load_checkpoint
+from training.choices import Layout
 from training.config import RunSettings
 from training.cube_files import CubeFiles
 from training.errors import ConfigurationError

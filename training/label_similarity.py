@@ -5,13 +5,14 @@ The rows are the labels of one batch, the columns those of another; every entry 
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LabelSimilarity = Literal["cosine", "cosine_fractions", "jaccard", "bray_curtis", "dominant_class"]
+from training.choices import LabelSimilarity
+
 SIMILARITIES: tuple[str, ...] = get_args(LabelSimilarity)
 
 

@@ -10,13 +10,11 @@ function communicates. All arithmetic is float32, whatever autocast does around 
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SoftForm = Literal["bce", "softmax", "mse"]
+from training.choices import SoftForm
 
 
 def contrastive_loss(queries: Tensor, keys: Tensor, temperature: float, first: int = 0) -> Tensor:
