@@ -60,20 +60,22 @@ def serve(
     *,
     host: str = "127.0.0.1",
     port: int = 0,
+    exposed: bool = False,
     announce: Callable[[str], None] | None = None,
 ) -> None:
     """Serve until SIGINT or SIGTERM; to be called in the main thread.
 
     Args:
         app: of `emulator.settings.make_app`.
-        host: loopback address.
+        host: loopback address, unless `exposed`.
         port: 0 takes a free one.
+        exposed: any address will do: for a closed network, such as that of containers.
         announce: called with the url as soon as requests are answered.
 
     Raises:
         AddressError: the address is not loopback, or its port is taken.
     """
-    with _listening(host, port) as listener:
+    with _listening(host, port, exposed=exposed) as listener:
         url = _url_of(listener)
         _Server(app, lambda: announce(url) if announce else None).run(sockets=[listener])
 
@@ -199,9 +201,9 @@ def _stop(process: subprocess.Popen[str]) -> None:
 
 
 @contextlib.contextmanager
-def _listening(host: str, port: int) -> Iterator[socket.socket]:
+def _listening(host: str, port: int, *, exposed: bool = False) -> Iterator[socket.socket]:
     """Bind a port before anything else starts: a taken one is then a sentence, not a log."""
-    address = _loopback(host)
+    address = host if exposed else _loopback(host)
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     # With its protocol named: asyncio sets TCP_NODELAY on such sockets alone, and without that the
     # second packet of a small reply waits 40 ms for an acknowledgement.
@@ -228,7 +230,7 @@ def _loopback(host: str) -> str:
     if not loopback:
         raise AddressError(
             f"host {host!r}: the emulator checks no credentials and so listens on this machine "
-            "alone; use 127.0.0.1, ::1 or localhost"
+            "alone; use 127.0.0.1, ::1 or localhost, or add --exposed in a closed network"
         )
     return address
 

@@ -24,6 +24,14 @@ def emulator(
     host: Annotated[
         str, typer.Option(help="Loopback address: 127.0.0.1, ::1 or localhost.")
     ] = "127.0.0.1",
+    exposed: Annotated[
+        bool,
+        typer.Option(
+            "--exposed",
+            help="Let --host be any address. Whoever reaches it may use it: for closed networks, "
+            "such as that of containers.",
+        ),
+    ] = False,
     world: Annotated[
         str,
         typer.Option(
@@ -88,6 +96,7 @@ def emulator(
             make_app(settings),
             host=host,
             port=port,
+            exposed=exposed,
             announce=lambda url: _announce(url, settings, json_output),
         )
     except EmulatorError as error:
