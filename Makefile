@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint format test test-slow campaign bench clean
+.PHONY: help setup lint format test test-slow campaign bench wheels offline-base clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -42,7 +42,20 @@ campaign: $(STAMP)  ## Campaigns at full count
 bench: $(STAMP)  ## Every benchmark, in short form
 	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name --short || exit 1; done
 
+wheels: $(STAMP)  ## For images in closed networks: everything to docker/wheels
+	$(BIN)/python -m pip wheel --quiet $(PIP_ARGS) -c constraints.txt -w docker/wheels '.[$(IMAGE_EXTRAS)]' $(DEBIAN_ALSO)
+	rm -f docker/wheels/softcon_cube-*
+
+offline-base:  ## For images in closed networks: a Debian base by debootstrap (as root)
+	debootstrap --variant=minbase --include=python3,python3-venv,postgresql,ca-certificates bookworm $(BASE_FOLDER)
+	tar -C $(BASE_FOLDER) -c . | docker import - debian:bookworm-softcon
+	rm -rf $(BASE_FOLDER)
+
 clean:  ## Remove the environment and all caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
 
+IMAGE_EXTRAS := build,emulator,flows,report,store
+BASE_FOLDER := build/debian
+# To build the project itself; and what Debian's Python 3.11.2 needs and later ones do not.
+DEBIAN_ALSO := 'setuptools>=77' async-timeout
 BENCHMARKS := $(filter-out __init__ training_cube,$(basename $(notdir $(wildcard benchmarks/*.py))))
