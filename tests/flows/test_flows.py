@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import socket
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -55,6 +57,10 @@ def _prefect(_loopback_without_proxy: None) -> Iterator[None]:  # noqa: F811
         patch.setenv("DO_NOT_TRACK", "1")
         with prefect_test_harness(server_startup_timeout=120):
             yield
+    with warnings.catch_warnings():
+        # What Prefect leaves open must not be found in another module's test.
+        warnings.simplefilter("ignore")
+        gc.collect()
 
 
 def settings_of(url: str, cube: Path | str, **changes: Any) -> RebuildSettings:
@@ -125,9 +131,9 @@ def test_a_service_that_stays_away_ends_the_run_with_its_sentence(
 ) -> None:
     pauses: list[float] = []
     monkeypatch.setattr("flows.states.sleep", pauses.append)
-    state = rebuild_dataset(
-        settings_of("http://127.0.0.1:9", tmp_path / "cube.zarr"), return_state=True
-    )
+    service = {"endpoint": "http://127.0.0.1:9", "limits": {"first_pause_s": 0.01}}
+    settings = settings_of("", tmp_path / "cube.zarr", earth_engine=service)
+    state = rebuild_dataset(settings, return_state=True)
     assert state.is_failed()
     assert "cannot be reached" in str(state.message)
     assert pauses == list(PAUSES_S)

@@ -446,7 +446,7 @@ def test_workers_do_not_change_the_answer(tmp_path: Path) -> None:
     alone = list(class_fractions_for_grids(by_path, grids))
     with (
         distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, dashboard_address=None, processes=True
+            n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0"
         ) as cluster,
         distributed.Client(cluster) as client,
     ):

@@ -76,6 +76,7 @@ def test_a_rebuilt_cube_is_whole_and_explained(simulated_emulator: str, tmp_path
     assert (np.asarray(group["x_origin"])[located] % 60 == 0).all()
 
 
+@pytest.mark.slow
 def test_requests_stay_near_one_per_season(simulated_emulator: str, tmp_path: Path) -> None:
     before = statistics(simulated_emulator)["requests"]
     summary = rebuild(simulated_emulator, tmp_path / "cube.zarr", 32, locations_per_batch=32)
@@ -145,6 +146,7 @@ def test_no_recoverable_fault_changes_a_byte(
     assert digest_of(tmp_path / "cube.zarr") == calm_digest
 
 
+@pytest.mark.slow
 @pytest.mark.distributed
 def test_an_image_that_disappears_gives_way_to_the_next(
     simulated_emulator: str, tmp_path: Path
