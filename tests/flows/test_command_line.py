@@ -202,12 +202,14 @@ def test_missing_extra_is_a_sentence(
     assert "pip install 'softcon-cube[report]'" in said
 
 
-def test_interrupt_says_that_the_same_command_continues(published: Path, tmp_path: Path) -> None:
+def test_interrupt_says_that_the_same_command_continues(tmp_path: Path) -> None:
+    # More batches than can be imported before the signal is there.
+    published = write_layout(tmp_path / "ssl4eo_s12", 16, seed=5).root
     command = [*SOFTCON, "import", "ssl4eo-s12", "--root", str(published)]
     command += ["--out", str(tmp_path / "cube.zarr"), "--locations-per-batch", "1"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
-        assert process.stderr.readline().startswith("importing: 0 of 3")
+        assert process.stderr.readline().startswith("importing: 0 of 16")
         process.send_signal(signal.SIGINT)
         said = process.stderr.read()
         assert process.wait() == 130
