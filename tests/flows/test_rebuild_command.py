@@ -176,7 +176,7 @@ def test_ctrl_c_leaves_whole_batches_and_the_same_command_continues(
     tmp_path: Path,
     dask: str,
 ) -> None:
-    config = write(tmp_path, simulated_emulator, 12, locations_per_batch=2)
+    config = write(tmp_path, simulated_emulator, 24, locations_per_batch=2)
     command = [sys.executable, "-m", "flows", "rebuild", str(config), "--dask", dask, "--json"]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
@@ -187,7 +187,7 @@ def test_ctrl_c_leaves_whole_batches_and_the_same_command_continues(
         assert process.poll() is None, process.stderr.read()  # type: ignore[union-attr]
         assert time.monotonic() < give_up_at
         time.sleep(0.1)
-    time.sleep(1.0)
+    time.sleep(0.3)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
@@ -199,6 +199,6 @@ def test_ctrl_c_leaves_whole_batches_and_the_same_command_continues(
     assert json.loads(finished.stdout)["built"] == left
     calm = tmp_path / "calm"
     calm.mkdir()
-    assert run(["rebuild", str(write(calm, simulated_emulator, 12, locations_per_batch=2))]) == 0
+    assert run(["rebuild", str(write(calm, simulated_emulator, 24, locations_per_batch=2))]) == 0
     digests = {seal_cube(ObjectStorage(str(p / "cube.zarr"))).digest for p in (tmp_path, calm)}
     assert len(digests) == 1
