@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import numpy as np
 import zarr
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from pipeline.errors import InputError
@@ -29,9 +29,7 @@ from pipeline.report_figures import (
     WorldMap,
     band_histogram,
     bars,
-    compact,
     histogram,
-    minus,
     timeline,
     world_map,
 )
@@ -67,6 +65,7 @@ from pipeline.report_summary import (
     split_counts,
     status_counts,
 )
+from pipeline.svg import compact, minus
 from storage_schema.land_cover import CLASSES, LabelStatus
 from storage_schema.layout import NUM_SEASONS, SCHEMA_VERSION
 from storage_schema.products import PRODUCTS, Product, ProductName, published_statistics
@@ -169,7 +168,7 @@ def write_report(
     if not out.parent.is_dir():
         raise InputError(f"the folder {out.parent} does not exist; create it first")
     page = render_report(group, title=title, num_gallery=num_gallery, details=details)
-    _write_whole(out, page)
+    write_whole(out, page)
 
 
 def render_report(
@@ -180,6 +179,21 @@ def render_report(
     details: Mapping[str, Any] | None = None,
 ) -> str:
     """Return the page that `write_report` writes."""
+    values = report_values(group, title=title, num_gallery=num_gallery, details=details)
+    return page_environment().get_template("cube_report.html").render(values)
+
+
+def report_values(
+    group: zarr.Group,
+    *,
+    title: str,
+    num_gallery: int = 12,
+    details: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Return what pages about a cube show: numbers, figures and pictures by name.
+
+    Args and errors are those of `write_report`; ``sections.html`` lays some of them out.
+    """
     description = read_description(group)
     attributes: dict[str, Any] = dict(group.attrs.asdict())
     products = description.products
@@ -187,61 +201,55 @@ def render_report(
     sealed = attributes.get("sealed") is True
     gallery, sample = _gallery(group, products, arrays, num_gallery, keep_pixels=not sealed)
     statuses = status_counts(arrays, products)
-    return (
-        _environment()
-        .get_template("cube_report.html")
-        .render(
-            title=title,
-            sealed=sealed,
-            digest=attributes.get("digest"),
-            schema_version=SCHEMA_VERSION,
-            description=description,
-            num_patches=int(np.count_nonzero(arrays.has_patch)),
-            num_product_patches=int(np.count_nonzero(arrays.complete)),
-            used_slots=[int(s) for s in np.flatnonzero(arrays.has_patch.any(axis=0))],
-            source=flatten(description.source),
-            settings=flatten(description.settings),
-            product_entries=_product_entries(attributes, products),
-            splits=split_counts(arrays),
-            map=_map(arrays),
-            extent=_extent(arrays),
-            georeference=georeference_error(arrays),
-            georeference_figure=_georeference_figure(arrays),
-            classes=class_statistics(arrays, attributes.get("class_statistics")),
-            fractions=_fraction_figures(arrays),
-            agreement=label_agreement(arrays),
-            label_statuses=[
-                (status.name.lower(), count, _LABEL_MEANINGS[status])
-                for status, count in label_status_counts(arrays).items()
-            ],
-            band_sections=_band_sections(group, products, attributes, arrays, sample),
-            acquisitions=acquisition_rows(arrays, products),
-            timeline=_timeline(arrays, products),
-            clouds=_cloud_figures(arrays, products),
-            pairs=level_pairs(arrays, products),
-            status_names=[status.name.lower() for status in PatchStatus],
-            status_table=_status_table(statuses, products),
-            statuses=[_explained(count) for count in statuses],
-            seal_mismatch=_seal_mismatch(attributes.get("patch_counts"), statuses),
-            gallery=gallery,
-            counts=[
-                (name.replace("_", " "), text)
-                for name, text in flatten(
-                    {k: v for k, v in (details or {}).items() if k != "warnings"}
-                )
-            ],
-            warnings=[str(w) for w in (details or {}).get("warnings", ())][:_MAX_WARNINGS],
-            num_warnings=len((details or {}).get("warnings", ())),
-            slot_colours=SEASON_COLOURS,
-            legend=[*((c.name, c.colour) for c in CLASSES), ("masked", LABEL_COLOURS[-1])],
-            stretch_percentiles=STRETCH_PERCENTILES,
-            optical_exponent=OPTICAL_EXPONENT,
-            speckle_window_px=SPECKLE_WINDOW_PX,
-        )
-    )
+    return {
+        "title": title,
+        "sealed": sealed,
+        "digest": attributes.get("digest"),
+        "schema_version": SCHEMA_VERSION,
+        "description": description,
+        "num_patches": int(np.count_nonzero(arrays.has_patch)),
+        "num_product_patches": int(np.count_nonzero(arrays.complete)),
+        "used_slots": [int(s) for s in np.flatnonzero(arrays.has_patch.any(axis=0))],
+        "source": flatten(description.source),
+        "settings": flatten(description.settings),
+        "product_entries": _product_entries(attributes, products),
+        "splits": split_counts(arrays),
+        "map": _map(arrays),
+        "extent": _extent(arrays),
+        "georeference": georeference_error(arrays),
+        "georeference_figure": _georeference_figure(arrays),
+        "classes": class_statistics(arrays, attributes.get("class_statistics")),
+        "fractions": _fraction_figures(arrays),
+        "agreement": label_agreement(arrays),
+        "label_statuses": [
+            (status.name.lower(), count, _LABEL_MEANINGS[status])
+            for status, count in label_status_counts(arrays).items()
+        ],
+        "band_sections": _band_sections(group, products, attributes, arrays, sample),
+        "acquisitions": acquisition_rows(arrays, products),
+        "timeline": _timeline(arrays, products),
+        "clouds": _cloud_figures(arrays, products),
+        "pairs": level_pairs(arrays, products),
+        "status_names": [status.name.lower() for status in PatchStatus],
+        "status_table": _status_table(statuses, products),
+        "statuses": [_explained(count) for count in statuses],
+        "seal_mismatch": _seal_mismatch(attributes.get("patch_counts"), statuses),
+        "gallery": gallery,
+        "counts": [
+            (name.replace("_", " "), text)
+            for name, text in flatten({k: v for k, v in (details or {}).items() if k != "warnings"})
+        ],
+        "warnings": [str(w) for w in (details or {}).get("warnings", ())][:_MAX_WARNINGS],
+        "num_warnings": len((details or {}).get("warnings", ())),
+        "slot_colours": SEASON_COLOURS,
+        "legend": [*((c.name, c.colour) for c in CLASSES), ("masked", LABEL_COLOURS[-1])],
+        "stretch_percentiles": STRETCH_PERCENTILES,
+        "optical_exponent": OPTICAL_EXPONENT,
+        "speckle_window_px": SPECKLE_WINDOW_PX,
+    }
 
 
-def _write_whole(out: Path, text: str) -> None:
+def write_whole(out: Path, text: str) -> None:
     """Write beside the destination, then rename: a reader never sees a half-written page."""
     part = out.with_name(f".{out.name}.{os.getpid()}.part")
     try:
@@ -257,9 +265,14 @@ def _write_whole(out: Path, text: str) -> None:
 
 
 @cache
-def _environment() -> Environment:
+def page_environment(package: str = "pipeline") -> Environment:
+    """Return what renders pages: the templates of a package, and those here.
+
+    Args:
+        package: with a folder ``templates``.
+    """
     environment = Environment(
-        loader=PackageLoader("pipeline", "templates"),
+        loader=ChoiceLoader([PackageLoader(package), PackageLoader("pipeline")]),
         autoescape=True,
         undefined=StrictUndefined,
     )

@@ -8,7 +8,6 @@ Fonts and most colours come from the page's style sheet.
 from __future__ import annotations
 
 import json
-from base64 import b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,8 +18,10 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from markupsafe import Markup, escape
+from markupsafe import Markup
 from PIL import Image
+
+from pipeline.svg import compact, data_uri, minus, number_text, svg, tag, text_at, tick_at, ticks
 
 Floats = npt.NDArray[np.floating]
 Integers = npt.NDArray[np.integer]
@@ -43,52 +44,6 @@ _CLOSE_UP_DEG: Final = 60.0
 _MIN_CLOSE_UP_DEG: Final = 0.4
 _MIN_LAND_DEG: Final = 12.0
 """The land outline is made for 1:110 million: a smaller window would show its corners only."""
-
-
-def _number(value: float) -> str:
-    return f"{value:.2f}".rstrip("0").rstrip(".")
-
-
-def _tag(name: str, content: str | Markup | None = None, **attributes: object) -> Markup:
-    """Return one SVG element; everything but `Markup` content is escaped."""
-    parts = [
-        f' {key.rstrip("_").replace("_", "-")}="'
-        f'{escape(_number(value) if isinstance(value, float) else str(value))}"'
-        for key, value in attributes.items()
-    ]
-    opening = Markup(f"<{name}{''.join(parts)}")  # noqa: S704 - attribute values are escaped above
-    if content is None:
-        return opening + Markup("/>")
-    return opening + Markup(">") + escape(content) + Markup(f"</{name}>")  # noqa: S704 - our tags
-
-
-def _svg(width: float, height: float, label: str, content: Sequence[Markup], css: str) -> Markup:
-    return _tag(
-        "svg",
-        _tag("title", label) + Markup("").join(content),
-        viewBox=f"0 0 {_number(width)} {_number(height)}",
-        role="img",
-        class_=css,
-        aria_label=label,
-    )
-
-
-def _text(x: float, y: float, text: str, css: str = "", anchor: str = "start") -> Markup:
-    attributes = {"class": css} if css else {}
-    return _tag("text", text, x=float(x), y=float(y), text_anchor=anchor, **attributes)
-
-
-def compact(number: float) -> str:
-    """Return a count as people read it on an axis: 950, 12.4k, 1.3M."""
-    for limit, divisor, suffix in ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
-        if abs(number) >= limit:
-            return f"{number / divisor:.3g}{suffix}"
-    return f"{number:,.0f}"
-
-
-def minus(number: str) -> str:
-    """Return a formatted number with a minus sign, which is as wide as a plus, for a hyphen."""
-    return number.replace("-", "\N{MINUS SIGN}")
 
 
 # --- maps -------------------------------------------------------------------------------------
@@ -146,23 +101,23 @@ def _land(window: _Window) -> Markup:
         xy = np.stack([window.x(longitude), window.y(latitude)], axis=1)
         points = [f"{x:.1f} {y:.1f}" for x, y in xy[:-1]]
         paths.append("M" + "L".join(points) + "Z")
-    return _tag("path", d="".join(paths), class_="land")
+    return tag("path", d="".join(paths), class_="land")
 
 
 def _graticule(window: _Window, step: float, labels: bool) -> list[Markup]:
     drawn = []
     for degrees in np.arange(np.ceil(window.west / step) * step, window.east, step):
         x = float(window.x(degrees))
-        drawn.append(_tag("path", d=f"M{x:.1f} 0V{window.height:.1f}", class_="graticule"))
+        drawn.append(tag("path", d=f"M{x:.1f} 0V{window.height:.1f}", class_="graticule"))
         if labels and 30 < x < window.width - 30:
             drawn.append(
-                _text(x, window.height - 6, _degrees(degrees, "EW"), "map-label", "middle")
+                text_at(x, window.height - 6, _degrees(degrees, "EW"), "map-label", "middle")
             )
     for degrees in np.arange(np.ceil(window.south / step) * step, window.north, step):
         y = float(window.y(degrees))
-        drawn.append(_tag("path", d=f"M0 {y:.1f}H{_number(window.width)}", class_="graticule"))
+        drawn.append(tag("path", d=f"M0 {y:.1f}H{number_text(window.width)}", class_="graticule"))
         if labels and 12 < y < window.height - 24:
-            drawn.append(_text(6, y - 4, _degrees(degrees, "NS"), "map-label"))
+            drawn.append(text_at(6, y - 4, _degrees(degrees, "NS"), "map-label"))
     return drawn
 
 
@@ -224,7 +179,7 @@ def world_map(longitude: Floats, latitude: Floats, split: Sequence[str]) -> Worl
             else _dots(near, longitude, latitude, splits)
         )
         steps = ticks(0.0, near.east - near.west, 6)
-        second = _svg(
+        second = svg(
             near.width,
             near.height,
             f"Close-up of {longitude.size:,} locations",
@@ -236,7 +191,7 @@ def world_map(longitude: Floats, latitude: Floats, split: Sequence[str]) -> Worl
             "map",
         )
     return WorldMap(
-        _svg(window.width, window.height, label, content, "map"),
+        svg(window.width, window.height, label, content, "map"),
         second,
         legend,
         is_density,
@@ -269,7 +224,7 @@ def _frame(window: _Window, near: _Window) -> Markup:
     x, y = window.x(corners[0]), window.y(corners[1])
     # Around a few kilometres the frame would be a point: it stays large enough to see.
     width, height = max(float(x[1] - x[0]), 24.0), max(float(y[1] - y[0]), 12.0)
-    return _tag(
+    return tag(
         "rect",
         x=float(x.mean()) - width / 2,
         y=float(y.mean()) - height / 2,
@@ -291,11 +246,11 @@ def _dots(
     # Train is drawn first, so that the few others lie on top.
     for name, colour in SPLIT_COLOURS.items():
         dots = [
-            _tag("circle", cx=float(x[i]), cy=float(y[i]), r=radius)
+            tag("circle", cx=float(x[i]), cy=float(y[i]), r=radius)
             for i in np.flatnonzero(splits == name)
         ]
         if dots:
-            groups.append(_tag("g", Markup("").join(dots), class_=css, fill=colour))
+            groups.append(tag("g", Markup("").join(dots), class_=css, fill=colour))
     return Markup("").join(groups)
 
 
@@ -317,7 +272,7 @@ def _density(
     breaks = density_breaks(counts)
     shade = np.searchsorted(breaks, counts, side="right").astype(np.uint8)
     colours = _spread(DENSITY_COLOURS, len(breaks))
-    picture = _tag(
+    picture = tag(
         "image",
         href=palette_png(shade, ("#ffffff", *colours), transparent=0),
         x=0.0,
@@ -358,11 +313,6 @@ def palette_png(
     return data_uri(buffer.getvalue(), "image/png")
 
 
-def data_uri(content: bytes, media_type: str) -> str:
-    """Return the bytes as a ``data:`` address, which needs no request."""
-    return f"data:{media_type};base64,{b64encode(content).decode('ascii')}"
-
-
 # --- distributions ----------------------------------------------------------------------------
 
 
@@ -373,15 +323,15 @@ def bars(
     left, top, bottom, height = 4.0, 16.0, 30.0, 132.0
     step = (width - 2 * left) / len(counts)
     largest, total = max([*counts, 1]), max(sum(counts), 1)
-    content = [_tag("path", d=f"M{left} {height - bottom}H{width - left}", class_="axis")]
+    content = [tag("path", d=f"M{left} {height - bottom}H{width - left}", class_="axis")]
     for index, (count, name) in enumerate(zip(counts, labels, strict=True)):
         x = left + index * step
         bar = (height - top - bottom) * count / largest
         if count:
             content.append(
-                _tag(
+                tag(
                     "rect",
-                    _tag("title", f"{name}: {count:,} ({count / total:.1%})"),
+                    tag("title", f"{name}: {count:,} ({count / total:.1%})"),
                     x=x + 0.08 * step,
                     y=height - bottom - max(bar, 1.0),
                     width=0.84 * step,
@@ -390,9 +340,9 @@ def bars(
                 )
             )
             y = height - bottom - max(bar, 1.0) - 4
-            content.append(_text(x + step / 2, y, compact(count), "value", "middle"))
-        content.append(_text(x + step / 2, height - bottom + 13, name, "tick", "middle"))
-    return _svg(width, height, label, content, "figure")
+            content.append(text_at(x + step / 2, y, compact(count), "value", "middle"))
+        content.append(text_at(x + step / 2, height - bottom + 13, name, "tick", "middle"))
+    return svg(width, height, label, content, "figure")
 
 
 def histogram(edges: Floats, counts: Integers, *, colour: str, label: str, unit: str) -> Markup:
@@ -405,14 +355,14 @@ def histogram(edges: Floats, counts: Integers, *, colour: str, label: str, unit:
         return left + (value - low) / (high - low) * (width - 2 * left)
 
     largest = max(int(counts.max(initial=0)), 1)
-    content = [_tag("path", d=f"M{left} {height - bottom}H{width - left}", class_="axis")]
+    content = [tag("path", d=f"M{left} {height - bottom}H{width - left}", class_="axis")]
     for start, end, count in zip(edges[:-1], edges[1:], counts, strict=True):
         if count:
             bar = max((height - top - bottom) * int(count) / largest, 1.0)
             content.append(
-                _tag(
+                tag(
                     "rect",
-                    _tag("title", f"{start:g} to {end:g}{unit}: {int(count):,}"),
+                    tag("title", f"{start:g} to {end:g}{unit}: {int(count):,}"),
                     x=x(float(start)) + 0.5,
                     y=height - bottom - bar,
                     width=max(x(float(end)) - x(float(start)) - 1.0, 0.5),
@@ -422,7 +372,7 @@ def histogram(edges: Floats, counts: Integers, *, colour: str, label: str, unit:
             )
     peak = int(np.argmax(counts))
     content.append(
-        _text(
+        text_at(
             x(float(edges[peak] + edges[peak + 1]) / 2),
             top - 5,
             compact(int(counts[peak])),
@@ -431,28 +381,8 @@ def histogram(edges: Floats, counts: Integers, *, colour: str, label: str, unit:
         )
     )
     for value in ticks(low, high, 4):
-        content += _tick(x(value), height - bottom, f"{value:g}{unit}")
-    return _svg(width, height, label, content, "figure")
-
-
-def _tick(x: float, y: float, text: str) -> list[Markup]:
-    return [
-        _tag("path", d=f"M{x:.1f} {y:.1f}v4", class_="axis"),
-        _text(x, y + 16, text, "tick", "middle"),
-    ]
-
-
-def ticks(low: float, high: float, most: int) -> list[float]:
-    """Return at most about `most` round numbers between two limits."""
-    span = high - low
-    if not span > 0:
-        return [low]
-    step = 10.0 ** np.floor(np.log10(span / most))
-    step *= next(factor for factor in (1, 2, 5, 10) if span / (step * factor) <= most)
-    first = np.ceil(low / step - 1e-9)
-    last = np.floor(high / step + 1e-9)
-    # + 0.0 turns -0.0, which would be printed, into 0.
-    return [float(round(k * step, 10)) + 0.0 for k in np.arange(first, last + 1)]
+        content += tick_at(x(value), height - bottom, f"{value:g}{unit}")
+    return svg(width, height, label, content, "figure")
 
 
 @dataclass(frozen=True, slots=True)
@@ -496,19 +426,19 @@ def band_histogram(
     density = counts / np.diff(edges)
     largest = float(density[inside].max(initial=0.0)) or 1.0
     base = height - bottom
-    path, end = [f"M{_number(left)} {_number(base)}"], left
+    path, end = [f"M{number_text(left)} {number_text(base)}"], left
     for index in np.flatnonzero(inside):
         start, end = x(float(edges[index])), x(float(edges[index + 1]))
         y = base - (base - top) * float(density[index]) / largest
         path.append(f"L{start:.1f} {y:.1f}H{end:.1f}")
-    path.append(f"L{end:.1f} {_number(base)}Z")
+    path.append(f"L{end:.1f} {number_text(base)}Z")
     content = [
-        _tag("path", d="".join(path), class_="band-area"),
-        _tag("path", d=f"M{left} {base}H{width - left}", class_="axis"),
+        tag("path", d="".join(path), class_="band-area"),
+        tag("path", d=f"M{left} {base}H{width - left}", class_="axis"),
     ]
     for value in ticks(low, high, 4):
         name = f"{value:,.0f}" if abs(value) >= 1 else f"{value:g}"
-        content += _tick(x(value), base, minus(name))
+        content += tick_at(x(value), base, minus(name))
     for y, css, pair in (
         (base + 28, "spread-cube", cube),
         (base + 40, "spread-published", published),
@@ -516,7 +446,7 @@ def band_histogram(
         if pair is not None:
             content.append(_spread_bar(x, y, css, pair, (low, high)))
     outside = 1.0 - float(counts[inside].sum()) / total
-    return BandFigure(_svg(width, height, label, content, "figure band"), outside)
+    return BandFigure(svg(width, height, label, content, "figure band"), outside)
 
 
 def _band_axis(
@@ -543,10 +473,10 @@ def _spread_bar(
 ) -> Markup:
     """Draw mean (dot) and one standard deviation to both sides (line); clipped to the axis."""
     mean, std = pair
-    line = _tag("path", d=f"M{x(mean - std):.1f} {_number(y)}H{x(mean + std):.1f}")
+    line = tag("path", d=f"M{x(mean - std):.1f} {number_text(y)}H{x(mean + std):.1f}")
     inside = limits[0] <= mean <= limits[1]
-    dot = _tag("circle", cx=x(mean), cy=y, r=3.5) if inside else Markup("")
-    return _tag("g", line + dot, class_=css)
+    dot = tag("circle", cx=x(mean), cy=y, r=3.5) if inside else Markup("")
+    return tag("g", line + dot, class_=css)
 
 
 # --- time -------------------------------------------------------------------------------------
@@ -605,12 +535,12 @@ def timeline(rows: Sequence[TimelineRow], season_names: Sequence[str]) -> Markup
     content = []
     for row in rows:
         base += _TIMELINE_ROW_HEIGHT
-        content.append(_tag("path", d=f"M{axis.left} {base}H{axis.right}", class_="axis"))
+        content.append(tag("path", d=f"M{axis.left} {base}H{axis.right}", class_="axis"))
         title_y = base - _TIMELINE_ROW_HEIGHT + 26
-        content.append(_text(axis.left, title_y, row.title, "row-title"))
+        content.append(text_at(axis.left, title_y, row.title, "row-title"))
         content += _month_bars(axis, row, base, season_names)
     content += _month_axis(axis, base)
-    return _svg(960.0, base + 36, "Acquisitions per month and product", content, "wide")
+    return svg(960.0, base + 36, "Acquisitions per month and product", content, "wide")
 
 
 def _month_bars(
@@ -632,9 +562,9 @@ def _month_bars(
             y -= bar
             title = f"{axis.name(month)}, {season_names[season]}: {count:,}"
             drawn.append(
-                _tag(
+                tag(
                     "rect",
-                    _tag("title", title),
+                    tag("title", title),
                     x=x,
                     y=y,
                     width=width,
@@ -644,7 +574,7 @@ def _month_bars(
             )
         if axis.step >= 24:
             text = compact(int(totals[month]))
-            drawn.append(_text(axis.centre(month), y - 5, text, "value", "middle"))
+            drawn.append(text_at(axis.centre(month), y - 5, text, "value", "middle"))
     return drawn
 
 
@@ -653,12 +583,12 @@ def _month_axis(axis: _Months, base: float) -> list[Markup]:
     drawn = []
     for year in range(axis.num_years):
         x = axis.left + 12 * year * axis.step
-        drawn.append(_tag("path", d=f"M{x:.1f} {base:.1f}v{8}", class_="axis"))
+        drawn.append(tag("path", d=f"M{x:.1f} {base:.1f}v{8}", class_="axis"))
         name, y = str(axis.first_year + year), base + (31 if with_letters else 18)
-        drawn.append(_text(axis.centre(12 * year + 5.5), y, name, "tick year", "middle"))
+        drawn.append(text_at(axis.centre(12 * year + 5.5), y, name, "tick year", "middle"))
         if with_letters:
             drawn += [
-                _text(axis.centre(12 * year + month), base + 15, letter, "tick", "middle")
+                text_at(axis.centre(12 * year + month), base + 15, letter, "tick", "middle")
                 for month, letter in enumerate(_MONTH_LETTERS)
             ]
     return drawn

@@ -14,8 +14,9 @@ import zarr
 from PIL import Image
 
 from pipeline.patches import Pixels, valid_mask
-from pipeline.report_figures import data_uri, palette_png
+from pipeline.report_figures import palette_png
 from pipeline.report_summary import SmallArrays, code_name, differing_classes, has_time, read_array
+from pipeline.svg import data_uri
 from storage_schema.land_cover import CLASSES, NUM_CLASSES, PRESENT, LabelStatus
 from storage_schema.products import PRODUCTS, ProductName
 from storage_schema.status import OrbitPass, PatchStatus, Split, StatusReason

@@ -25,7 +25,7 @@ from pipeline.errors import CubeDamagedError, InputError
 from pipeline.object_storage import ObjectStorage
 from pipeline.patch_store import PatchStore
 from pipeline.report import percent, render_report, write_report
-from pipeline.report_figures import TimelineRow, density_breaks, ticks, timeline, world_map
+from pipeline.report_figures import TimelineRow, density_breaks, timeline, world_map
 from pipeline.report_gallery import (
     NO_DATA_COLOUR,
     choose_patches,
@@ -41,6 +41,7 @@ from pipeline.report_summary import (
     read_small_arrays,
 )
 from pipeline.seal import seal_cube
+from pipeline.svg import ticks
 from storage_schema.land_cover import CLASS_NAMES, LabelStatus, derive_class_present
 from storage_schema.layout import NO_TIME, coordinate_values, describe
 from storage_schema.products import PRODUCT_NAMES, PRODUCTS, ProductName
