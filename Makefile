@@ -48,7 +48,9 @@ wheels: $(STAMP)  ## For images in closed networks: everything to docker/wheels
 
 offline-base:  ## For images in closed networks: a Debian base by debootstrap (as root)
 	debootstrap --variant=minbase --include=python3,python3-venv,postgresql,ca-certificates bookworm $(BASE_FOLDER)
-	tar -C $(BASE_FOLDER) -c . | docker import - debian:bookworm-softcon
+	tar -C $(BASE_FOLDER) -c --exclude='./var/cache/apt/*' --exclude='./var/lib/apt/lists/*' \
+	  --exclude='./usr/share/doc/*' --exclude='./usr/share/man/*' --exclude='./usr/share/locale/*' . \
+	  | docker import - debian:bookworm-softcon
 	rm -rf $(BASE_FOLDER)
 
 clean:  ## Remove the environment and all caches
