@@ -22,6 +22,14 @@ from pydantic import (
 
 from emulator.errors import CatalogueError
 from emulator.worlds import LonLat
+from storage_schema.settings_text import (
+    PathText,
+    SettingsError,
+    cut,
+    read_settings,
+    reason_of,
+    shown,
+)
 
 Dtype = Literal["uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64"]
 PropertyValue = StrictStr | StrictInt | StrictFloat | list[StrictStr | StrictInt | StrictFloat]
@@ -51,7 +59,7 @@ class BandEntry(_Frozen):
         nodata: stored value that is masked; by default the file's own; null means none is.
     """
 
-    file: str = Field(min_length=1)
+    file: PathText
     band: int = Field(1, ge=1)
     dtype: Dtype | None = None
     divisor: float = Field(1.0, gt=0)
@@ -177,25 +185,16 @@ def read_mapping(path: Path) -> Mapping[Any, Any]:
     Raises:
         CatalogueError: it cannot be read, is not YAML, or holds no keys.
     """
-    import yaml
-
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CatalogueError(f"{path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise CatalogueError(f"{path} is not a text file in UTF-8: save it as one") from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2021-02-30
-        raise CatalogueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise CatalogueError(f"{path} holds no keys with values: write 'key: value' lines")
-    return values
+        return read_settings(path)
+    except SettingsError as error:
+        raise CatalogueError(str(error)) from error
 
 
 def sentence_of(error: ValidationError) -> str:
     """Say in one sentence what is wrong, key by key; three keys at most."""
     complaints = [
-        f"{'.'.join(map(str, item['loc'])) or 'the whole'}: {_reason(item)}"
+        f"{cut('.'.join(map(str, item['loc']))) or 'the whole'}: {_reason(item)}"
         for item in error.errors()
     ]
     listed = "; ".join(dict.fromkeys(complaints[:_MAX_COMPLAINTS]))
@@ -205,14 +204,17 @@ def sentence_of(error: ValidationError) -> str:
 
 def _reason(item: Any) -> str:
     kind = item["type"]
-    if kind == "missing":
-        return "is missing: add it"
-    if kind == "extra_forbidden":
-        return "is no key that is known here: remove it, or mend its spelling"
-    if kind == "timezone_aware":
-        return f"{item['input']} has no time zone: end it with Z for UTC"
-    text = str(item["msg"]).removeprefix("Value error, ").rstrip(".")
-    shown = repr(item["input"])
-    if kind == "value_error" or len(shown) > 60:
+    said = {
+        "missing": "is missing: add it",
+        "extra_forbidden": "is no key that is known here: remove it, or mend its spelling",
+        "invalid_key": "is no key that is known here: keys are words",
+        "timezone_aware": f"{shown(item['input'])} has no time zone: end it with Z for UTC",
+        "union_tag_not_found": f"{item.get('ctx', {}).get('discriminator')} is missing: add it",
+    }.get(kind)
+    if said is not None:
+        return said
+    text = reason_of(item).rstrip(".")
+    given = shown(item["input"])
+    if kind == "value_error" or len(given) > 60:
         return text
-    return f"{shown} does not serve ({text[0].lower()}{text[1:]})"
+    return f"{given} does not serve ({text[0].lower()}{text[1:]})"

@@ -12,12 +12,14 @@ from flows.artifacts import BuildArtifacts
 from flows.building import BATCHES_PER_TASK, build_all
 from flows.states import resumable_flow
 from pipeline.builder import Execution
-from pipeline.importing import open_import
+from pipeline.importing import DEFAULT_SPLIT, open_import
 from pipeline.lease import wait_while_silent
+from pipeline.location_settings import MAX_SEED, SplitSettings
 from pipeline.object_storage import ObjectStorage
+from pipeline.settings import SCHEDULER, WHICH_SCHEDULER
 from storage_schema.layout import LOCATIONS_PER_BATCH
 from storage_schema.products import ProductName
-from storage_schema.settings_text import SettingsModel
+from storage_schema.settings_text import Matching, PathText, SettingsModel
 
 
 class ImportSettings(SettingsModel):
@@ -29,17 +31,21 @@ class ImportSettings(SettingsModel):
         labels: SSL4EO-S12-ML label file (JSON).
         products: products to import; all that are there by default.
         locations_per_batch: locations per shard of a new cube.
+        split: into train, validation, test and buffer, by blocks of the Earth's surface.
+        split_seed: decides which block is what.
         workers: processes on this machine.
         dask: address of a Dask scheduler, instead of workers.
     """
 
-    root: str = Field(min_length=1)
-    cube: str = Field(min_length=1)
-    labels: str | None = None
+    root: PathText
+    cube: PathText
+    labels: PathText | None = None
     products: tuple[ProductName, ...] | None = None
     locations_per_batch: int = Field(LOCATIONS_PER_BATCH, ge=1, le=1024)
+    split: SplitSettings = DEFAULT_SPLIT
+    split_seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 0
     workers: int = Field(1, ge=1, le=1024)
-    dask: str | None = Field(None, pattern=r"^[a-z]+://.+$")
+    dask: Annotated[str, Matching(SCHEDULER, WHICH_SCHEDULER)] | None = None
 
 
 @resumable_flow("import-dataset")
@@ -64,6 +70,8 @@ def import_dataset(
         None if settings.labels is None else Path(settings.labels),
         products=settings.products,
         locations_per_batch=settings.locations_per_batch,
+        split=settings.split,
+        split_seed=settings.split_seed,
         execution=Execution(num_workers=settings.workers, scheduler=settings.dask),
         retry_failed=retry_failed,
         progress=artifacts,

@@ -16,6 +16,7 @@ import numpy as np
 
 from pipeline.budget import Ledger
 from pipeline.builder import Build, read_pilot
+from pipeline.object_storage import ObjectStorage
 from pipeline.rebuild import find_locations, service_session, sources_of
 from pipeline.settings import RebuildSettings
 from pipeline.sources.earth_engine_pixels import REPLY_DTYPES
@@ -150,6 +151,7 @@ def forecast_new(settings: RebuildSettings, folder: Path, num_pilot: int = 0) ->
         InputError: settings, credentials or endpoint are wrong.
         TransientError: the service does not answer for now.
     """
+    ObjectStorage(settings.cube)  # Refuses an address that holds no cube.
     locations = find_locations(settings, folder)
     ids = list(locations.location_id)
     if not num_pilot:

@@ -11,7 +11,13 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from pipeline.errors import InputError
 from storage_schema.products import PATCH_SIZE_M
-from storage_schema.settings_text import SettingsError, SettingsModel, read_settings, sentence_of
+from storage_schema.settings_text import (
+    PathText,
+    SettingsError,
+    SettingsModel,
+    read_settings,
+    sentence_of,
+)
 
 DEFAULT_MIN_DISTANCE_M: Final = 3_840.0
 """No two patches overlap, however they are turned: the diagonal of 2640 m in UTM is up to 3735 m on
@@ -65,7 +71,7 @@ class RegionSettings(SettingsModel):
     """
 
     bbox: tuple[float, float, float, float] | None = None
-    geojson: str | None = None
+    geojson: PathText | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -112,7 +118,7 @@ class GaussianAroundCities(_Common):
 
     kind: Literal["gaussian_around_cities"]
     num_locations: NumLocations
-    num_cities: int = Field(10_000, ge=1)
+    num_cities: int = Field(10_000, ge=1, le=1_000_000)
     sigma_m: float = Field(50_000.0, ge=0, le=2_000_000)
     on_land: bool = False
     min_distance_m: MinDistance = DEFAULT_MIN_DISTANCE_M
@@ -161,10 +167,10 @@ class FromFile(_Common):
     """
 
     kind: Literal["file"]
-    path: str
-    id_column: str = "location_id"
-    longitude_column: str = "longitude"
-    latitude_column: str = "latitude"
+    path: PathText
+    id_column: str = Field("location_id", max_length=1000)
+    longitude_column: str = Field("longitude", max_length=1000)
+    latitude_column: str = Field("latitude", max_length=1000)
     has_header: bool = True
     id_width: int = Field(0, ge=0, le=32)
     min_distance_m: MinDistance = DEFAULT_MIN_DISTANCE_M

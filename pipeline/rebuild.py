@@ -70,6 +70,7 @@ def open_rebuild(
         TransientError: the service does not answer for now.
         LimitReachedError, LeaseLostError, CubeDamagedError: as `open_build`.
     """
+    storage = ObjectStorage(settings.cube)  # Refuses an address before anything is asked.
     locations = find_locations(settings, folder)
     shares: list[ClusterShare] = []
 
@@ -80,7 +81,7 @@ def open_rebuild(
     with (
         service_session(settings, folder) as reachable,
         open_build(
-            ObjectStorage(settings.cube),
+            storage,
             describe_rebuild(settings, locations),
             list(locations.location_id),
             sources_of(reachable, locations, shares),

@@ -88,7 +88,7 @@ def _polygons(path: Path) -> shapely.Geometry:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"region file {path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"region file {path} is not GeoJSON: {error}") from error
     kind = content.get("type") if isinstance(content, dict) else None
     try:

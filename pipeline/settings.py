@@ -5,23 +5,44 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from pipeline.errors import InputError
-from pipeline.location_settings import KINDS, LocationSettings
+from pipeline.location_settings import KINDS, LocationSettings, Seed
 from storage_schema.layout import LOCATIONS_PER_BATCH, NUM_SEASONS
 from storage_schema.products import PRODUCT_NAMES, ProductName
-from storage_schema.settings_text import SettingsError, SettingsModel, read_settings, sentence_of
+from storage_schema.settings_text import (
+    Matching,
+    PathText,
+    SettingsError,
+    SettingsModel,
+    read_settings,
+    sentence_of,
+)
 
 HIGH_VOLUME_ENDPOINT: Final = "https://earthengine-highvolume.googleapis.com"
 """The endpoint for many small requests. Source: Earth Engine, "Processing environments"."""
 MS_PER_DAY: Final = 86_400_000
+SCHEDULER: Final = r"(tcp|tls|ws|wss|ucx)://[!-~]{1,500}"
+"""Pattern of a Dask scheduler's address."""
+WHICH_SCHEDULER: Final = "give the address of a Dask scheduler, such as tcp://host:8786"
+_MAX_ADDRESS: Final = 500
+_MOST: Final = 10**15
+"""Of what a budget counts: more is a slip of the finger."""
+_MOST_S: Final = 86_400 * 366.0
 _UTM_CODES: Final = (range(32601, 32661), range(32701, 32761))
+
+
+ReferenceDate = Annotated[date, Field(ge=date(2014, 1, 1), lt=date(2100, 1, 1))]
+"""No Sentinel flew before 2014."""
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
 class SeasonSettings(SettingsModel):
@@ -35,10 +56,10 @@ class SeasonSettings(SettingsModel):
         seed: of the shifts, together with the location's id.
     """
 
-    reference_dates: tuple[date, ...] = Field(min_length=1, max_length=NUM_SEASONS)
+    reference_dates: tuple[ReferenceDate, ...] = Field(min_length=1, max_length=NUM_SEASONS)
     half_window_days: int = Field(15, ge=0, le=182)
     max_shift_days: int = Field(0, ge=0, le=3650)
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -159,13 +180,13 @@ class RequestLimits(SettingsModel):
 
     max_in_flight: int = Field(40, ge=1, le=1000)
     max_requests_per_s: float = Field(100.0, gt=0, le=10_000)
-    connect_timeout_s: float = Field(10.0, gt=0)
-    read_timeout_s: float = Field(60.0, gt=0)
-    request_timeout_s: float = Field(300.0, gt=0)
-    deadline_s: float = Field(900.0, gt=0)
-    first_pause_s: float = Field(0.5, gt=0)
-    longest_pause_s: float = Field(30.0, gt=0)
-    max_response_bytes: int = Field(48 * 2**20, ge=2**20)
+    connect_timeout_s: Seconds = 10.0
+    read_timeout_s: Seconds = 60.0
+    request_timeout_s: Seconds = 300.0
+    deadline_s: Seconds = 900.0
+    first_pause_s: Seconds = 0.5
+    longest_pause_s: Seconds = 30.0
+    max_response_bytes: int = Field(48 * 2**20, ge=2**20, le=2**30)
 
 
 class EarthEngineSettings(SettingsModel):
@@ -182,13 +203,23 @@ class EarthEngineSettings(SettingsModel):
         limits: of the provider.
     """
 
-    project: str = Field(min_length=1)
+    project: Annotated[
+        str,
+        Matching(r"[A-Za-z0-9][A-Za-z0-9:._-]{0,99}", "give the id of a Google Cloud project"),
+    ]
     endpoint: str = HIGH_VOLUME_ENDPOINT
     credentials: Literal["application_default", "service_account", "none"] = "application_default"
-    credentials_file: str | None = None
-    workload_tag: Annotated[
-        str | None, Field(pattern=r"^[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?$", max_length=63)
-    ] = "softcon-rebuild"
+    credentials_file: PathText | None = None
+    workload_tag: (
+        Annotated[
+            str,
+            Matching(
+                r"[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?",
+                "give up to 63 letters a to z, digits, - and _, neither - nor _ at an end",
+            ),
+        ]
+        | None
+    ) = "softcon-rebuild"
     locations_per_listing: int = Field(16, ge=1, le=64)
     limits: RequestLimits = RequestLimits()
 
@@ -197,6 +228,15 @@ class EarthEngineSettings(SettingsModel):
     def _check_endpoint(cls, endpoint: str) -> str:
         if not endpoint.startswith(("https://", "http://")):
             raise ValueError("an address starts with https:// (or http:// on this machine)")
+        try:
+            parts = urlsplit(endpoint)
+            usable = bool(parts.hostname) and parts.port != 0
+        except ValueError:  # a port that is none, a bracket too few
+            usable = False
+        if not usable or not re.fullmatch(r"[!-~]+", endpoint) or len(endpoint) > _MAX_ADDRESS:
+            raise ValueError("an address is https://host or https://host:port")
+        if "@" in parts.netloc or parts.query or parts.fragment:
+            raise ValueError("an address has no user, password or query: give https://host alone")
         return endpoint.rstrip("/")
 
     @model_validator(mode="after")
@@ -224,7 +264,13 @@ class ExecutionSettings(SettingsModel):
         batches_at_once: batches a worker has under way: one is written while the next is fetched.
     """
 
-    dask: str = Field("threads", pattern=r"^(threads|processes|[a-z]+://.+)$")
+    dask: Annotated[
+        str,
+        Matching(
+            f"threads|processes|{SCHEDULER}",
+            "give threads, processes, or the address of a scheduler such as tcp://host:8786",
+        ),
+    ] = "threads"
     workers: int = Field(2, ge=1, le=1024)
     batches_at_once: int = Field(2, ge=1, le=8)
 
@@ -239,10 +285,10 @@ class BudgetSettings(SettingsModel):
         max_run_s: time that one run may take, s: the deadline of a night, say.
     """
 
-    max_requests: int | None = Field(None, ge=1)
-    max_bytes: int | None = Field(None, ge=1)
-    max_compute_s: float | None = Field(None, gt=0)
-    max_run_s: float | None = Field(None, gt=0)
+    max_requests: int | None = Field(None, ge=1, le=_MOST)
+    max_bytes: int | None = Field(None, ge=1, le=_MOST)
+    max_compute_s: float | None = Field(None, gt=0, le=_MOST)
+    max_run_s: float | None = Field(None, gt=0, le=_MOST_S)
 
 
 class RebuildSettings(SettingsModel):
@@ -263,10 +309,12 @@ class RebuildSettings(SettingsModel):
         budget: where to stop.
     """
 
-    cube: str = Field(min_length=1)
+    cube: PathText
     locations: LocationSettings | None = None
-    locations_file: str | None = None
-    products: tuple[ProductName, ...] = Field(PRODUCT_NAMES, min_length=1)
+    locations_file: PathText | None = None
+    products: tuple[ProductName, ...] = Field(
+        PRODUCT_NAMES, min_length=1, max_length=len(PRODUCT_NAMES)
+    )
     seasons: SeasonSettings
     acquisitions: AcquisitionSettings = AcquisitionSettings()
     grid: str = "tile"

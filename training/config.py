@@ -12,11 +12,23 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from storage_schema.products import PRODUCTS, ProductName
-from storage_schema.settings_text import SettingsError, SettingsModel, read_settings, sentence_of
+from storage_schema.settings_text import (
+    Matching,
+    PathText,
+    SettingsError,
+    SettingsModel,
+    read_settings,
+    sentence_of,
+)
 from training.choices import LabelSimilarity, SoftForm
 from training.errors import ConfigurationError
 
 Probability = Annotated[float, Field(ge=0, le=1)]
+Ratio = Annotated[float, Field(ge=0.01, le=100)]
+Sigma = Annotated[float, Field(gt=0, le=100)]
+Beta = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(le=1_000_000_000)]
+Size = Annotated[float, Field(le=1e6)]
 ImageProduct = Literal["s2_l1c", "s2_l2a", "s1_grd"]
 
 
@@ -37,14 +49,14 @@ class DataSettings(SettingsModel):
         num_locations: use only the first so many locations; None uses all.
     """
 
-    cubes: tuple[str, ...] = Field(min_length=1)
+    cubes: tuple[PathText, ...] = Field(min_length=1, max_length=10_000)
     modality: tuple[ImageProduct, ...] = Field(("s2_l1c",), min_length=1, max_length=2)
     statistics: Literal["cube", "published"] = "published"
     min_class_fraction: float = Field(0.0, ge=0, lt=1)
     unsealed: bool = False
     unreadable: Literal["stop", "skip"] = "stop"
     batches_ahead: int = Field(2, ge=1, le=64)
-    num_locations: int | None = Field(None, ge=1)
+    num_locations: int | None = Field(None, ge=1, le=10_000_000_000)
 
     @field_validator("modality")
     @classmethod
@@ -80,14 +92,14 @@ class ViewSettings(SettingsModel):
 
     image_size: int = Field(224, ge=16, le=1024)
     crop_scale: tuple[float, float] = (0.2, 1.0)
-    crop_ratio: tuple[float, float] = (0.75, 4 / 3)
+    crop_ratio: tuple[Ratio, Ratio] = (0.75, 4 / 3)
     flip: Probability = 0.5
     brightness: float = Field(0.4, ge=0, lt=1)
     contrast: float = Field(0.4, ge=0, lt=1)
     jitter: Probability = 0.8
     gray: Probability = 0.2
     blur: tuple[Probability, Probability] = (1.0, 0.1)
-    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    blur_sigma: tuple[Sigma, Sigma] = (0.1, 2.0)
     sar_shift_db: float = Field(1.0, ge=0, le=10)
     sar_contrast: float = Field(0.2, ge=0, lt=1)
 
@@ -119,12 +131,12 @@ class ModelSettings(SettingsModel):
         ema_start: momentum of the second branch at the start; it ends at 1.
     """
 
-    encoder: str = Field("vit_small_patch14_dinov2", min_length=1)
-    initialise: str = "random"
+    encoder: str = Field("vit_small_patch14_dinov2", min_length=1, max_length=200)
+    initialise: PathText = "random"
     patch_embedding: Literal["random", "inflate"] = "random"
     token_drop: float = Field(0.5, ge=0, lt=1)
-    hidden: int = Field(4096, ge=8)
-    output: int = Field(256, ge=4)
+    hidden: int = Field(4096, ge=8, le=65_536)
+    output: int = Field(256, ge=4, le=65_536)
     projector_layers: int | None = Field(None, ge=1, le=8)
     predictor_layers: int = Field(2, ge=1, le=8)
     ema_start: float = Field(0.99, ge=0, le=1)
@@ -144,12 +156,12 @@ class LossSettings(SettingsModel):
             `jaccard`, `bray_curtis`, `dominant_class` (hard labels).
     """
 
-    contrastive_weight: float = Field(1.0, ge=0)
-    soft_weight: float = Field(1.0, ge=0)
-    temperature: float = Field(0.2, gt=0)
+    contrastive_weight: Size = Field(1.0, ge=0)
+    soft_weight: Size = Field(1.0, ge=0)
+    temperature: Size = Field(0.2, ge=1e-4)
     soft_form: SoftForm = "bce"
-    soft_temperature: float = Field(0.2, gt=0)
-    soft_bias: float = 0.0
+    soft_temperature: Size = Field(0.2, ge=1e-4)
+    soft_bias: Size = Field(0.0, ge=-1e6)
     similarity: LabelSimilarity = "cosine"
 
     @model_validator(mode="after")
@@ -174,14 +186,14 @@ class OptimiserSettings(SettingsModel):
         accumulate: gradients of so many batches make one step.
     """
 
-    base_lr: float = Field(1.5e-4, gt=0)
-    weight_decay: float = Field(0.1, ge=0)
-    betas: tuple[float, float] = (0.9, 0.95)
-    warmup_epochs: float = Field(10.0, ge=0)
+    base_lr: Size = Field(1.5e-4, gt=0)
+    weight_decay: Size = Field(0.1, ge=0)
+    betas: tuple[Beta, Beta] = (0.9, 0.95)
+    warmup_epochs: Size = Field(10.0, ge=0)
     layer_decay: float = Field(1.0, gt=0, le=1)
     freeze_patch_embedding: bool = False
-    clip_norm: float | None = Field(None, gt=0)
-    accumulate: int = Field(1, ge=1)
+    clip_norm: float | None = Field(None, gt=0, le=1e6)
+    accumulate: int = Field(1, ge=1, le=65_536)
 
 
 class EvaluationSettings(SettingsModel):
@@ -195,9 +207,9 @@ class EvaluationSettings(SettingsModel):
             single pixel of a class, which may be an error of the map, is no use as a question.
     """
 
-    every_epochs: int = Field(10, ge=0)
-    max_patches: int = Field(4096, ge=16)
-    neighbours: int = Field(20, ge=1)
+    every_epochs: Count = Field(10, ge=0)
+    max_patches: Count = Field(4096, ge=16)
+    neighbours: Count = Field(20, ge=1)
     min_class_fraction: float = Field(0.05, ge=0, lt=1)
 
 
@@ -224,23 +236,26 @@ class RunSettings(SettingsModel):
         log_every: steps between two lines of the log.
     """
 
-    out: str = Field(min_length=1)
+    out: PathText
     data: DataSettings
     views: ViewSettings = ViewSettings()
     model: ModelSettings = ModelSettings()
     loss: LossSettings = LossSettings()
     optimiser: OptimiserSettings = OptimiserSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
-    epochs: int = Field(100, ge=1)
-    batch_size: int = Field(1024, ge=2)
+    epochs: Count = Field(100, ge=1)
+    batch_size: Count = Field(1024, ge=2)
     seed: int = Field(0, ge=0, lt=2**31)
     precision: Literal["bf16", "float32"] = "bf16"
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    device: Annotated[
+        str,
+        Matching(r"auto|cpu|cuda(:\d{1,3})?", "give auto, cpu, cuda, or one GPU such as cuda:1"),
+    ] = "auto"
     deterministic: bool = False
     compile: bool = False
-    checkpoint_minutes: float = Field(15.0, gt=0)
-    keep_checkpoints: int = Field(3, ge=1)
-    log_every: int = Field(10, ge=1)
+    checkpoint_minutes: Size = Field(15.0, gt=0)
+    keep_checkpoints: Count = Field(3, ge=1)
+    log_every: Count = Field(10, ge=1)
 
 
 def read_run_settings(path: Path, changes: Sequence[str] = ()) -> RunSettings:

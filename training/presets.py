@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from storage_schema.settings_text import shown
+
 _VIT: Final = {
     "model": {"initialise": "hub", "token_drop": 0.5},
     "views": {"image_size": 224},
@@ -65,6 +67,6 @@ def with_preset(values: dict[Any, Any]) -> dict[Any, Any]:
     name = values.get("preset")
     if name is None:
         return values
-    if name not in PRESETS:
-        raise KeyError(f"preset {name!r} is unknown; the presets are {', '.join(PRESETS)}")
+    if not isinstance(name, str) or name not in PRESETS:
+        raise KeyError(f"preset {shown(name)} is unknown; the presets are {', '.join(PRESETS)}")
     return merge(PRESETS[name], {key: value for key, value in values.items() if key != "preset"})

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -11,7 +12,10 @@ from flows.command_line.output import print_json, progress_bar, stdout
 
 if TYPE_CHECKING:
     from pipeline.builder import BuildSummary
+    from pipeline.location_settings import SplitSettings
     from storage_schema.products import ProductName
+
+_SPLITS: Final = ("train", "validation", "test")
 
 app = typer.Typer(
     help="Import a published data set into a cube.",
@@ -38,8 +42,25 @@ def ssl4eo_s12(
         int | None,
         typer.Option(min=1, max=1024, help="Locations per shard of a new cube (default 64)."),
     ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TRAIN,VALIDATION,TEST",
+            help="Shares of the splits, by blocks of the Earth's surface (default 0.8,0.1,0.1).",
+        ),
+    ] = None,
+    block_size_m: Annotated[
+        float | None, typer.Option(help="Side of a block of the splits, m (default 50000).")
+    ] = None,
+    buffer_m: Annotated[
+        float | None, typer.Option(help="Between two splits, m (default 5000).")
+    ] = None,
+    split_seed: Annotated[
+        int, typer.Option(min=0, max=2**63 - 1, help="Decides which block is what.")
+    ] = 0,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Worker processes on this machine (default 1).")
+        int | None,
+        typer.Option(min=1, max=1024, help="Worker processes on this machine (default 1)."),
     ] = None,
     dask: Annotated[
         str | None, typer.Option(help="Address of a Dask scheduler, instead of --workers.")
@@ -58,10 +79,13 @@ def ssl4eo_s12(
     from pipeline.errors import InputError
     from pipeline.importing import import_ssl4eo_s12
     from pipeline.object_storage import ObjectStorage
+    from pipeline.settings import SCHEDULER, WHICH_SCHEDULER
     from storage_schema.layout import LOCATIONS_PER_BATCH
 
     if workers is not None and dask is not None:
         raise InputError("--workers and --dask exclude each other: leave one out")
+    if dask is not None and not re.fullmatch(SCHEDULER, dask):
+        raise InputError(f"--dask {dask}: {WHICH_SCHEDULER}")
     storage = ObjectStorage(out)
     with progress_bar("importing", "batches") as report:
         summary = import_ssl4eo_s12(
@@ -70,6 +94,8 @@ def ssl4eo_s12(
             labels,
             products=None if products is None else _parse_products(products),
             locations_per_batch=locations_per_batch or LOCATIONS_PER_BATCH,
+            split=_parse_split(split, block_size_m, buffer_m),
+            split_seed=split_seed,
             execution=Execution(num_workers=workers or 1, scheduler=dask),
             retry_failed=retry_failed,
             progress=report,
@@ -88,6 +114,27 @@ def ssl4eo_s12(
     else:
         _print_summary(str(storage), summary)
     return 1 if summary.failures else 0
+
+
+def _parse_split(
+    shares: str | None, block_size_m: float | None, buffer_m: float | None
+) -> SplitSettings:
+    from pydantic import ValidationError
+
+    from pipeline.errors import InputError
+    from pipeline.location_settings import SplitSettings
+    from storage_schema.settings_text import sentence_of
+
+    values: dict[str, Any] = {"block_size_m": block_size_m, "buffer_m": buffer_m}
+    if shares is not None:
+        parts = shares.split(",")
+        if len(parts) != len(_SPLITS):
+            raise InputError(f"--split {shares}: give three shares, such as 0.8,0.1,0.1")
+        values |= dict(zip(_SPLITS, parts, strict=True))
+    try:
+        return SplitSettings.model_validate({k: v for k, v in values.items() if v is not None})
+    except ValidationError as error:
+        raise InputError(f"--split, --block-size-m, --buffer-m: {sentence_of(error)}") from error
 
 
 def _parse_products(text: str) -> tuple[ProductName, ...]:

@@ -16,6 +16,8 @@ from rich.console import Console
 if TYPE_CHECKING:
     from pipeline.patch_store import BatchMarker
 
+_MOST_CHARS = 1500
+
 stdout = Console(highlight=False, soft_wrap=False)
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -23,7 +25,11 @@ stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 def complain(sentence: str, code: int) -> int:
     """Print one sentence and return the exit code."""
     # Plain text: a terminal's width must not break a path, nor brackets pass for markup.
-    sys.stderr.write(f"softcon: {' '.join(sentence.split())}\n")
+    words = " ".join(sentence.split())
+    if len(words) > _MOST_CHARS:  # How to mend it stands at the end.
+        words = f"{words[: _MOST_CHARS // 2]} ... {words[-_MOST_CHARS // 2 :]}"
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in words)
+    sys.stderr.write(f"softcon: {shown}\n")
     return code
 
 

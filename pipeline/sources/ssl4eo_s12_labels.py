@@ -44,7 +44,7 @@ def read_labels(path: Path) -> dict[str, dict[str, list[str]]]:
         raise InputError(
             f"label file {path} cannot be read ({error.strerror}): give the path of a JSON file"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(
             f"label file {path} is not JSON ({error}): it has to look like {_EXPECTED}"
         ) from error
