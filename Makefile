@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint format test test-slow campaign bench wheels offline-base clean
+.PHONY: help setup lint format test test-slow campaign bench docs wheels offline-base clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -41,6 +41,11 @@ campaign: $(STAMP)  ## Campaigns at full count
 
 bench: $(STAMP)  ## Every benchmark, in short form
 	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name --short || exit 1; done
+
+docs: $(STAMP)  ## The site of the documents, to build/site
+	$(BIN)/python -m docs.make_reference
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "build/site/index.html; with search: $(BIN)/python -m http.server --bind 127.0.0.1 --directory build/site"
 
 wheels: $(STAMP)  ## For images in closed networks: everything to docker/wheels
 	$(BIN)/python -m pip wheel --quiet $(PIP_ARGS) -c constraints.txt -w docker/wheels '.[$(IMAGE_EXTRAS)]' $(DEBIAN_ALSO)

@@ -1,0 +1,32 @@
+"""What the site needs beyond Markdown: links that leave the documents, and all decisions."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+_LINK = re.compile(r"\[([^\]]+)\]\((\.\./[^)#\s]+)(#[^)\s]*)?\)")
+
+
+def on_config(config: Any) -> Any:
+    """Put every decision under "Decisions", by its own title."""
+    records = sorted(Path(config.docs_dir, "decisions").glob("0*.md"))
+    section = next(part["Decisions"] for part in config.nav if "Decisions" in part)
+    section += [{_title(record): f"decisions/{record.name}"} for record in records]
+    return config
+
+
+def _title(page: Path) -> str:
+    return page.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Turn links to files outside docs/, which the site does not have, into their names."""
+    depth = len(PurePosixPath(page.file.src_uri).parent.parts)
+
+    def without_target(found: re.Match[str]) -> str:
+        leaves = found[2].startswith("../" * (depth + 1))
+        return found[1] if leaves else found[0]
+
+    return _LINK.sub(without_target, markdown)
