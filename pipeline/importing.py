@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+import numpy as np
 
 from pipeline.builder import Build, BuildProgress, BuildSummary, Execution, open_build
 from pipeline.errors import InputError
+from pipeline.location_settings import SplitSettings
 from pipeline.object_storage import ObjectStorage
 from pipeline.patches import LocationPatches
 from pipeline.sources.one_by_one import ReadsOneByOne
 from pipeline.sources.ssl4eo_s12 import SSL4EOS12Source
 from pipeline.sources.ssl4eo_s12_labels import SeasonLabels, attach_labels, read_labels
+from pipeline.splits import assign_splits
 from storage_schema.layout import LOCATIONS_PER_BATCH, CubeDescription
 from storage_schema.products import ProductName
+from storage_schema.status import Split
 
 SOURCE: Final = {
     "name": "ssl4eo-s12",
@@ -32,12 +38,25 @@ EARTH_ENGINE_IDS: Final[dict[ProductName, str]] = {
 """SSL4EO-S12 v1 was cut before the harmonised collections existed."""
 
 
+DEFAULT_SPLIT: Final = SplitSettings()
+"""The blocks and shares of a rebuild: the published data have no splits."""
+
+
 @dataclass(frozen=True, slots=True)
-class LabelledSource(ReadsOneByOne):
-    """A folder of imagery with the part of a label file that its batch needs; a `PatchSource`."""
+class ImportedSource(ReadsOneByOne):
+    """A folder of imagery, with what it lacks: splits, and labels from a file; a `PatchSource`.
+
+    Args:
+        source: the folder.
+        labels: the part of the label file that a batch needs; None without a file.
+        split: into train, validation, test and buffer.
+        split_seed: decides which block is what.
+    """
 
     source: SSL4EOS12Source
-    labels: Mapping[str, SeasonLabels]
+    labels: Mapping[str, SeasonLabels] | None
+    split: SplitSettings
+    split_seed: int
 
     @property
     def products(self) -> tuple[ProductName, ...]:
@@ -45,9 +64,18 @@ class LabelledSource(ReadsOneByOne):
         return self.source.products
 
     def read_location(self, location_id: str) -> LocationPatches:
-        """Read one location and attach what the label file says of it."""
+        """Read one location, find its split, and attach what the label file says of it."""
         location = self.source.read_location(location_id)
+        if math.isfinite(location.longitude):
+            location = replace(location, split=self._split_at(location))
+        if self.labels is None:
+            return location
         return attach_labels(location, self.labels.get(location_id))
+
+    def _split_at(self, location: LocationPatches) -> Split:
+        """Find the block a location lies in: its split depends on its place alone."""
+        longitude, latitude = np.asarray([location.longitude]), np.asarray([location.latitude])
+        return Split(int(assign_splits(longitude, latitude, self.split, self.split_seed)[0]))
 
 
 def import_ssl4eo_s12(
@@ -57,6 +85,8 @@ def import_ssl4eo_s12(
     *,
     products: Sequence[ProductName] | None = None,
     locations_per_batch: int = LOCATIONS_PER_BATCH,
+    split: SplitSettings = DEFAULT_SPLIT,
+    split_seed: int = 0,
     execution: Execution | None = None,
     retry_failed: bool = False,
     progress: BuildProgress | None = None,
@@ -71,6 +101,8 @@ def import_ssl4eo_s12(
         labels_file,
         products=products,
         locations_per_batch=locations_per_batch,
+        split=split,
+        split_seed=split_seed,
         execution=execution,
         retry_failed=retry_failed,
         progress=progress,
@@ -87,6 +119,8 @@ def open_import(
     *,
     products: Sequence[ProductName] | None = None,
     locations_per_batch: int = LOCATIONS_PER_BATCH,
+    split: SplitSettings = DEFAULT_SPLIT,
+    split_seed: int = 0,
     execution: Execution | None = None,
     retry_failed: bool = False,
     progress: BuildProgress | None = None,
@@ -99,6 +133,8 @@ def open_import(
         labels_file: SSL4EO-S12-ML JSON.
         products: products to import; default: all that are there.
         locations_per_batch: locations per shard.
+        split: into train, validation, test and buffer, by blocks of the Earth's surface.
+        split_seed: decides which block is what.
         execution: how many workers.
         retry_failed: also read batches again that have failed or rejected patches.
         progress: told after every batch.
@@ -116,7 +152,9 @@ def open_import(
             f"label file {labels_file} names no location of {root} (its first is "
             f"{next(iter(labels), 'none')}, theirs {location_ids[0]}): give the file of these data"
         )
-    settings = {} if labels_file is None else {"labels_sha256": _sha256(labels_file)}
+    settings: dict[str, Any] = {"split": split.model_dump(mode="json") | {"seed": split_seed}}
+    if labels_file is not None:
+        settings["labels_sha256"] = _sha256(labels_file)
     description = CubeDescription(
         num_locations=len(location_ids),
         products=source.products,
@@ -129,10 +167,9 @@ def open_import(
         locations_per_batch=locations_per_batch,
     )
 
-    def source_of_batch(ids: Sequence[str]) -> SSL4EOS12Source | LabelledSource:
-        if labels is None:
-            return source
-        return LabelledSource(source, {name: labels[name] for name in ids if name in labels})
+    def source_of_batch(ids: Sequence[str]) -> ImportedSource:
+        of_batch = labels and {name: labels[name] for name in ids if name in labels}
+        return ImportedSource(source, of_batch, split, split_seed)
 
     with open_build(
         storage,

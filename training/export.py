@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from training.backbone_files import (
     NORMALISATION,
     BackboneCard,
@@ -19,15 +22,19 @@ from training.choices import Layout
 from training.config import RunSettings
 from training.cube_files import CubeFiles
 from training.errors import ConfigurationError
+from training.siamese import SiameseNetwork
 
 
-def export_backbone(checkpoint: Path, out: Path, layout: Layout) -> BackboneCard:
+def export_backbone(
+    checkpoint: Path, out: Path, layout: Layout, *, untrained: bool = False
+) -> BackboneCard:
     """Write the trained encoder of a checkpoint.
 
     Args:
         checkpoint: a file, or the folder of a run for its newest one.
         out: .safetensors or .pth; a .json and a .md of the same name are written beside it.
         layout: of the keys.
+        untrained: the encoder as the run began, instead: what training is to be compared with.
 
     Raises:
         ConfigurationError: a file is missing or damaged, or the layout does not fit.
@@ -41,6 +48,7 @@ def export_backbone(checkpoint: Path, out: Path, layout: Layout) -> BackboneCard
     state = load_checkpoint(checkpoint)
     record = _read_record(run)
     settings = RunSettings.model_validate(record["settings"])
+    encoder = _first_encoder(settings) if untrained else encoder_state(state)
     card = BackboneCard(
         encoder=settings.model.encoder,
         layout=layout,
@@ -51,14 +59,21 @@ def export_backbone(checkpoint: Path, out: Path, layout: Layout) -> BackboneCard
         image_size=settings.views.image_size,
         modality=list(settings.data.modality),
         cubes=record["cubes"],
-        step=int(state["step"]),
-        probe=_read_probe(run),
+        step=0 if untrained else int(state["step"]),
+        probe=None if untrained else _read_probe(run),
         attribution=_attribution(record, settings),
     )
-    weights = to_layout(encoder_state(state), card.encoder, layout)
+    weights = to_layout(encoder, card.encoder, layout)
     write_backbone(out, weights, card)
     out.with_suffix(".md").write_text(describe(card, settings, out), encoding="utf-8")
     return card
+
+
+def _first_encoder(settings: RunSettings) -> dict[str, Tensor]:
+    """Return the encoder with which a run of these settings begins."""
+    torch.manual_seed(settings.seed)
+    network = SiameseNetwork(settings.model, settings.data.num_bands, settings.views.image_size)
+    return network.base_encoder.state_dict()
 
 
 def describe(card: BackboneCard, settings: RunSettings, weights: Path) -> str:

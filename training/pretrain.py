@@ -402,7 +402,7 @@ def _restore(run: Run, state: dict[str, Any]) -> None:
         if state["settings"][name] != ours[name]:
             raise ConfigurationError(
                 f"{run.folder} holds a run with another {name}: choose another out, or restore "
-                "the settings in its settings.json"
+                "the settings in its run.json"
             )
     if state["locations"] != len(run.index):
         raise ConfigurationError(
@@ -519,10 +519,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         pretrain(read_run_settings(given.config, given.changes), given.resume)
     except ConfigurationError as error:
-        sys.stderr.write(f"Error: {error}\n")
+        sys.stderr.write(f"softcon: {error}\n")
         return 2
     except TrainingError as error:
-        sys.stderr.write(f"Error: {error}\n")
+        sys.stderr.write(f"softcon: {error}\n")
         return 1
     return 0
 

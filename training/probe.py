@@ -15,11 +15,10 @@ from typing import Any, Literal, cast
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
 
 from storage_schema.land_cover import CLASS_NAMES
 from storage_schema.status import Split
-from training.backbone_files import BackboneCard, load_encoder
+from training.backbone_files import BackboneCard, load_encoder, read_card
 from training.config import DataSettings, ImageProduct, ViewSettings
 from training.cube_files import CubeFiles
 from training.errors import ConfigurationError
@@ -98,20 +97,21 @@ def probe_backbone(
     Raises:
         ConfigurationError: weights or cubes cannot be used.
     """
-    encoder, card = load_encoder(weights)
-    views = views_of(card).to(device)
+    card = read_card(weights)
     data = DataSettings(
         cubes=tuple(cubes),
         modality=cast("tuple[ImageProduct, ...]", tuple(card.modality)),
         min_class_fraction=min_class_fraction,
     )
-    splits = {
-        split: _features(
-            weights, data, split, encoder.to(device), views, device, num_layers, max_patches, cache
-        )
-        for split in (Split.TRAIN, Split.VALIDATION, Split.TEST)
-    }
-    train, validation, test = splits.values()
+    train, validation, test = features_of_backbone(
+        weights,
+        data,
+        (Split.TRAIN, Split.VALIDATION, Split.TEST),
+        num_layers=num_layers,
+        max_patches=max_patches,
+        cache=cache,
+        device=device,
+    )
     return score(train, validation, test, method, neighbours=neighbours, seed=seed)
 
 
@@ -278,41 +278,57 @@ def views_of(card: BackboneCard) -> ViewMaker:
     return ViewMaker(modality, statistics, ViewSettings(image_size=card.image_size))
 
 
-def _features(
+def features_of_backbone(
     weights: Path,
     data: DataSettings,
-    split: Split,
-    encoder: nn.Module,
-    views: ViewMaker,
-    device: str,
-    num_layers: int,
-    max_patches: int | None,
-    cache: Path | None,
-) -> LabelledFeatures:
+    splits: Sequence[Split],
+    *,
+    num_layers: int = 1,
+    max_patches: int | None = None,
+    cache: Path | None = None,
+    device: str = "cpu",
+) -> list[LabelledFeatures]:
+    """Return the features of an exported backbone: one set per split, in the order of its patches.
+
+    Args:
+        weights: .safetensors or .pth, with its .json.
+        data: cubes, modality, and from which share on a class is present.
+        splits: whose labelled patches (`training.features.labelled_patches`).
+        num_layers: last layers of a transformer.
+        max_patches: of each split.
+        cache: folder in which features are kept.
+        device: of the encoder.
+
+    Raises:
+        ConfigurationError: weights or cubes cannot be used.
+    """
     key: dict[str, object] = {
         "weights": _digest(weights),
         "cubes": [CubeFiles(address).attributes.get("digest") for address in data.cubes],
         "modality": data.modality,
         "min_class_fraction": data.min_class_fraction,
-        "split": split.name,
         "num_layers": num_layers,
         "max_patches": max_patches,
     }
-    path = None if cache is None else kept_features(cache, key)
-    kept = None if path is None else load_features(path)
-    if kept is not None:
-        return kept
-    found = features_of_cubes(
-        data,
-        split,
-        encoder,
-        views,
-        torch.device(device),
-        num_layers=num_layers,
-        max_patches=max_patches,
-    )
-    if path is not None:
-        save_features(path, found)
+    encoder, card = load_encoder(weights)
+    encoder, views = encoder.to(device), views_of(card).to(device)
+    found = []
+    for split in splits:
+        path = None if cache is None else kept_features(cache, key | {"split": split.name})
+        kept = None if path is None else load_features(path)
+        if kept is None:
+            kept = features_of_cubes(
+                data,
+                split,
+                encoder,
+                views,
+                torch.device(device),
+                num_layers=num_layers,
+                max_patches=max_patches,
+            )
+            if path is not None:
+                save_features(path, kept)
+        found.append(kept)
     return found
 
 

@@ -7,6 +7,7 @@ input; 3 stopped at a limit, the same command continues.
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -19,6 +20,7 @@ from flows.command_line import (
     location_commands,
     training_commands,
 )
+from flows.command_line.demo_command import demo
 from flows.command_line.deploy_command import deploy
 from flows.command_line.emulator_commands import emulator
 from flows.command_line.output import complain
@@ -35,6 +37,7 @@ app = typer.Typer(
 app.add_typer(import_commands.app, name="import")
 app.add_typer(location_commands.app, name="locations")
 for command in (
+    demo,
     rebuild,
     forecast,
     *cube_commands.COMMANDS,
@@ -79,6 +82,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
     command = typer.main.get_command(app)
     try:
+        _check_arguments(arguments or ())
         result = command.main(
             args=None if arguments is None else list(arguments),
             prog_name="softcon",
@@ -100,7 +104,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         code = _exit_code(error)
         if code is None:
             raise
-        return complain(str(error), code)
+        return complain(_sentence(error), code)
     if result == _INTERRUPTED:  # typer turns Ctrl-C into this code, without a word
         return complain("interrupted; the same command continues where this one stopped", 130)
     return result if isinstance(result, int) else 0
@@ -135,6 +139,21 @@ _EXTRA_OF_MODULE = {
 }
 
 
+def _check_arguments(arguments: Sequence[str]) -> None:
+    from pipeline.errors import InputError
+
+    if any("\0" in argument for argument in arguments):
+        raise InputError("an argument holds a NUL byte: no path and no setting does; leave it out")
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, OSError):
+        from storage_schema.settings_text import cut
+
+        return f"the name {cut(str(error.filename))} is too long for a file: check the path"
+    return str(error)
+
+
 def _exit_code(error: Exception) -> int | None:
     """Return the code of a foreseen error; None for our own bugs, which keep their traceback."""
     from pipeline.errors import (
@@ -146,7 +165,8 @@ def _exit_code(error: Exception) -> int | None:
     )
     from training.errors import ConfigurationError, TrainingError
 
-    if isinstance(error, InputError | ConfigurationError):
+    too_long = isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG
+    if too_long or isinstance(error, InputError | ConfigurationError):
         return 2
     if isinstance(error, LimitReachedError | LeaseLostError | TransientError):
         return 3

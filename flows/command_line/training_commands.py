@@ -50,9 +50,11 @@ def pretrain(
     One process. On several GPUs: `torchrun --nproc_per_node=8 -m training.pretrain CONFIG`.
     """
     from training.config import read_run_settings
-    from training.pretrain import pretrain as run
 
-    folder = run(read_run_settings(config, changes or []), resume)
+    settings = read_run_settings(config, changes or [])
+    from training.pretrain import pretrain as run  # PyTorch takes seconds: a slip is told before.
+
+    folder = run(settings, resume)
     stdout.print(str(folder), markup=False, soft_wrap=True)
     return 0
 
@@ -146,11 +148,14 @@ def export(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint, or the folder of a run.")],
     out: Annotated[Path, typer.Option(help=".safetensors or .pth; .json and .md go beside it.")],
     layout: Annotated[Layout, typer.Option("--format", help="Key names.")] = Layout.timm,
+    untrained: Annotated[
+        bool, typer.Option("--untrained", help="The encoder as the run began, to compare with.")
+    ] = False,
 ) -> int:
     """Write the trained encoder for users of timm, torchvision or DINOv2, with a model card."""
     from training.export import export_backbone
 
-    export_backbone(checkpoint, out, layout.value)
+    export_backbone(checkpoint, out, layout.value, untrained=untrained)
     stdout.print(str(out), markup=False, soft_wrap=True)
     return 0
 

@@ -1,0 +1,44 @@
+"""``softcon demo``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.command_line.output import progress_bar, stderr, stdout
+
+
+def demo(
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder to write [default: demo-run, or demo-real-run with --real]."),
+    ] = None,
+    locations: Annotated[
+        int, typer.Option(min=24, max=10_000, help="Places of the simulated world.")
+    ] = 96,
+    real: Annotated[
+        Path | None,
+        typer.Option(
+            help="Instead of the simulated world: a folder of real data, with virginia_coast and "
+            "ssl4eo_s12_sample."
+        ),
+    ] = None,
+) -> int:
+    """Run the whole chain on this machine, without credentials, and write a page about it.
+
+    Emulator, rebuild, seal, audit, pretraining on Sentinel-2 and Sentinel-1, probes, export,
+    report: some minutes on two cores. After Ctrl-C the same command goes on where it stopped.
+    """
+    from flows.demo.recipe import run_demo, run_real_demo
+
+    def say(line: str) -> None:
+        stderr.print(line, markup=False, soft_wrap=True)
+
+    if real is not None:
+        page = run_real_demo(out or Path("demo-real-run"), real, say, progress_bar)
+    else:
+        page = run_demo(out or Path("demo-run"), locations, say, progress_bar)
+    stdout.print(str(page.resolve()), markup=False, soft_wrap=True)
+    return 0

@@ -1,0 +1,181 @@
+"""A demo as one self-contained page: what was built, what was learnt, what it took."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+import zarr
+
+from flows.demo.backbones import MIN_CLASS_FRACTION, DemoBackbone
+from flows.demo.cubes import DemoCube
+from flows.demo.figures import Scored, Series, interval_chart, line_chart, point_cloud
+from flows.demo.pictures import cloud, neighbours
+from flows.demo.stages import Stages
+from pipeline.report import page_environment, report_values, write_whole
+from pipeline.settings import HIGH_VOLUME_ENDPOINT
+from storage_schema.land_cover import CLASSES
+from training.run_log import read_log
+
+_GALLERY: Final = 4
+_QUERIES, _FOUND = 6, 5
+_TRAINED, _RANDOM = "#1f6f8b", "#b4552d"
+_LOSS_COLOURS: Final = {"loss": "#1c2733", "contrastive": "#1f6f8b", "soft": "#e0a63f"}
+_SCORE_COLOURS: Final = {"knn_map_micro": "#3f8f6b", "linear_map_micro": "#1f6f8b"}
+_SCORE_NAMES: Final = {"knn_map_micro": "kNN", "linear_map_micro": "linear head"}
+
+
+def write_page(
+    page: Path, stages: Stages, cubes: Sequence[DemoCube], backbones: Sequence[DemoBackbone]
+) -> None:
+    """Write the page of a demo whose other stages are done.
+
+    Args:
+        page: HTML file; an older one is replaced.
+        stages: with times and facts.
+        cubes: that were built.
+        backbones: that were trained.
+    """
+    real = len(cubes) > 1
+    done = [stage for stage in stages.stages.values() if stage.done]
+    longest = max(stage.seconds for stage in done)
+    write_whole(
+        page,
+        page_environment("flows.demo")
+        .get_template("demo.html")
+        .render(
+            real=real,
+            stages=done,
+            seconds=sum(stage.seconds for stage in done),
+            longest=longest,
+            cubes=[_cube(cube, stages) for cube in cubes],
+            backbones=[_backbone(backbone, stages) for backbone in backbones],
+            classes=CLASSES,
+            min_class_fraction=MIN_CLASS_FRACTION,
+            by_hand=real_commands(cubes[0], backbones),
+            trained_colour=_TRAINED,
+            random_colour=_RANDOM,
+            machine=f"{platform.system()}, {psutil.cpu_count()} CPU cores, "
+            f"{psutil.virtual_memory().total / 2**30:.0f} GiB memory, Python "
+            f"{platform.python_version()}, torch {version('torch')}",
+            version=version("softcon-cube"),
+        ),
+    )
+
+
+def real_commands(cube: DemoCube, backbones: Sequence[DemoBackbone]) -> list[str]:
+    """Return what does the same with the real service, from the settings that the demo wrote."""
+    folder = cube.address.parent
+    lines = [
+        "earthengine authenticate",
+        f"softcon rebuild {folder / 'rebuild.yaml'} --set cube=real.zarr "
+        "--set earth_engine.project=MY-PROJECT --set earth_engine.credentials=application_default "
+        f"--set earth_engine.endpoint={HIGH_VOLUME_ENDPOINT}",
+        "softcon seal real.zarr",
+        "softcon audit real.zarr",
+        "softcon report real.zarr --out real.html",
+    ]
+    for backbone in backbones:
+        name = f"real_{backbone.name}"
+        lines += [
+            f"softcon pretrain {backbone.config} --set data.cubes=[real.zarr] --set out={name}",
+            f"softcon export {name} --out {name}.safetensors",
+            f"softcon probe {name}.safetensors --cube real.zarr",
+        ]
+    return lines
+
+
+def _cube(cube: DemoCube, stages: Stages) -> dict[str, Any]:
+    group = zarr.open_group(cube.address, mode="r")
+    found = report_values(group, title=cube.address.name, num_gallery=_GALLERY)
+    built = stages.stages[f"build {cube.name}"]
+    return found | {
+        "name": cube.name,
+        "heading": cube.title.removeprefix("a cube of ").capitalize(),
+        "page": cube.address.with_suffix(".html").name,
+        "built": built,
+        "audited": stages.stages[f"audit {cube.name}"].facts,
+    }
+
+
+def _backbone(backbone: DemoBackbone, stages: Stages) -> dict[str, Any]:
+    records = [r for r in read_log(backbone.run) if "loss" in r]
+    scores = [r for r in read_log(backbone.run) if "knn_map_micro" in r]
+    probes = stages.stages[f"probe {backbone.name}"].facts
+    plane = cloud(backbone)
+    settings = backbone.settings
+    return {
+        "name": backbone.name,
+        "title": backbone.title,
+        "encoder": settings.model.encoder,
+        "bands": settings.data.num_bands,
+        "steps": records[-1]["step"],
+        "batch_size": settings.batch_size,
+        "image_size": settings.views.image_size,
+        "first": records[0],
+        "last": records[-1],
+        "weights": backbone.weights.name,
+        "card": backbone.weights.with_suffix(".md").name,
+        "loss": line_chart(
+            [
+                Series(name, colour, [r["step"] for r in records], [r[name] for r in records])
+                for name, colour in _LOSS_COLOURS.items()
+            ],
+            f"Loss of {backbone.title} by step",
+        ),
+        "loss_legend": list(_LOSS_COLOURS.items()),
+        "scores": line_chart(
+            [
+                Series(
+                    _SCORE_NAMES[name],
+                    colour,
+                    [r["step"] for r in scores],
+                    [r[name] for r in scores],
+                    marked=True,
+                )
+                for name, colour in _SCORE_COLOURS.items()
+            ],
+            f"Scores of {backbone.title} on the validation split",
+        )
+        if scores
+        else None,
+        "scores_legend": [(_SCORE_NAMES[name], c) for name, c in _SCORE_COLOURS.items()],
+        "collapse": line_chart(
+            [
+                Series(
+                    "effective rank",
+                    _TRAINED,
+                    [r["step"] for r in records],
+                    [r["effective_rank"] for r in records],
+                )
+            ],
+            f"Effective rank of the features of {backbone.title}",
+        ),
+        "probes": probes,
+        "probe_figure": interval_chart(_scored(probes), f"Probes of {backbone.title}"),
+        "num_train": probes["trained knn"]["num_train"],
+        "num_test": probes["trained knn"]["num_test"],
+        "neighbours": neighbours(backbone, _QUERIES, _FOUND),
+        "cloud": point_cloud(
+            plane.points,
+            plane.colours,
+            plane.names,
+            f"Patches in the plane of the two strongest directions of {backbone.title}'s features",
+        ),
+        "explained": plane.explained,
+    }
+
+
+def _scored(probes: dict[str, Any]) -> list[Scored]:
+    rows = []
+    for mean in ("micro", "macro"):
+        for method, words in (("knn", "kNN"), ("linear", "linear head")):
+            for name, colour in (("trained", _TRAINED), ("random", _RANDOM)):
+                value, low, high = probes[f"{name} {method}"][mean]
+                title = "pretrained" if name == "trained" else "random init"
+                rows.append(Scored(f"{mean} mAP, {words}, {title}", colour, value, low, high))
+    return rows

@@ -1,0 +1,101 @@
+"""The chain of a demo: cubes, backbones, page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from flows.demo.backbones import DemoBackbone, describe_backbone, make_backbone
+from flows.demo.cubes import Bar, DemoCube, make_cube, simulated_cube, ssl4eo_cube, virginia_cube
+from flows.demo.stages import Say, Stages
+from storage_schema.status import Split
+from training.config import DataSettings, ImageProduct
+
+PAGE_NAME: Final = "report.html"
+_STAGES_OF_CUBE, _STAGES_OF_BACKBONE = 4, 3
+_STEPS: Final = 150
+_STEPS_REAL: Final = 300
+
+
+def run_demo(out: Path, num_locations: int, say: Say, bar: Bar) -> Path:
+    """Run the demo in the simulated world, or go on with it; return its page.
+
+    Args:
+        out: its folder.
+        num_locations: of the cube.
+        say: told a line as each stage begins and ends.
+        bar: makes progress bars.
+
+    Raises:
+        InputError: the folder holds something else.
+        SoftconError, TrainingError: as the stages say; the same call goes on.
+    """
+    about = {"kind": "simulated", "locations": num_locations}
+    stages = Stages(out, about, _STAGES_OF_CUBE + 2 * _STAGES_OF_BACKBONE + 1, say)
+    return _run(
+        out,
+        stages,
+        [simulated_cube(out, num_locations, bar)],
+        [("s2", "s2_l1c"), ("s1", "s1_grd")],
+        _STEPS,
+        bar,
+    )
+
+
+def run_real_demo(out: Path, data: Path, say: Say, bar: Bar) -> Path:
+    """Run the demo on real pixels, or go on with it; return its page.
+
+    Args:
+        out: its folder.
+        data: folder with ``virginia_coast`` and ``ssl4eo_s12_sample``.
+        say: told a line as each stage begins and ends.
+        bar: makes progress bars.
+
+    Raises:
+        InputError: the data are not there, or the folder holds something else.
+        SoftconError, TrainingError: as the stages say; the same call goes on.
+    """
+    stages = Stages(out, {"kind": "real"}, 2 * _STAGES_OF_CUBE + _STAGES_OF_BACKBONE + 1, say)
+    cubes = [virginia_cube(out, data, bar), ssl4eo_cube(out, data, bar)]
+    return _run(out, stages, cubes, [("s2", "s2_l1c")], _STEPS_REAL, bar)
+
+
+def _run(
+    out: Path,
+    stages: Stages,
+    cubes: Sequence[DemoCube],
+    modalities: Sequence[tuple[str, ImageProduct]],
+    num_steps: int,
+    bar: Bar,
+) -> Path:
+    for cube in cubes:
+        make_cube(cube, stages, bar)
+    addresses = [cube.address for cube in cubes]
+    backbones: list[DemoBackbone] = []
+    for name, modality in modalities:
+        num_train = _num_locations(addresses, modality)
+        backbone = describe_backbone(out, name, addresses, modality, num_train, num_steps)
+        make_backbone(backbone, stages)
+        backbones.append(backbone)
+    page = out / PAGE_NAME
+    stages.run("page", "Draw the page about all of it", _draw(page, stages, cubes, backbones))
+    return page
+
+
+def _draw(
+    page: Path, stages: Stages, cubes: Sequence[DemoCube], backbones: Sequence[DemoBackbone]
+) -> Callable[[], None]:
+    def draw() -> None:
+        from flows.demo.page import write_page
+
+        write_page(page, stages, cubes, backbones)
+
+    return draw
+
+
+def _num_locations(cubes: Sequence[Path], modality: ImageProduct) -> int:
+    from training.patch_index import open_index
+
+    data = DataSettings(cubes=tuple(str(cube) for cube in cubes), modality=(modality,))
+    return len(open_index(data, Split.TRAIN))
