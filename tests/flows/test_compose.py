@@ -6,6 +6,7 @@ import functools
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ def test_no_password_is_in_a_file(file: Path) -> None:
 
 
 def test_secrets_are_made_anew_and_once(tmp_path: Path) -> None:
-    make = [shutil.which("python3") or "python3", str(DOCKER / "make_secrets.py")]
+    make = [sys.executable, str(DOCKER / "make_secrets.py")]
     made: list[dict[str, str]] = []
     for folder in ("one", "one", "other"):
         (tmp_path / folder).mkdir(exist_ok=True)
