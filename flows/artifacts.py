@@ -118,8 +118,16 @@ def show_table(kind: str, what: str, rows: list[dict[str, Any]], description: st
 
 def show_link(kind: str, what: str, address: str) -> None:
     """Leave a link to a file or an object."""
-    link = address if "://" in address else f"file://{quote(address)}"
-    _quietly(create_link_artifact, link, link_text=address, key=artifact_key(kind, what))
+    is_object = "://" in address
+    _quietly(
+        create_link_artifact,
+        address if is_object else f"file://{quote(address)}",
+        link_text=address,
+        key=artifact_key(kind, what),
+        # A browser opens neither an object nor a file from a page of a server.
+        description=f"The {kind} of {what}: "
+        + ("fetch the object with an S3 client" if is_object else "open the file on its machine"),
+    )
 
 
 def artifact_key(kind: str, what: str) -> str:
