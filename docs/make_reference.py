@@ -287,7 +287,7 @@ def _sections(
 
 
 def _plain(text: str) -> str:
-    return text.strip().removesuffix(".").replace("``", "`")
+    return text.strip().removesuffix(".").removesuffix("; or instead").replace("``", "`")
 
 
 def _follow(spec: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:

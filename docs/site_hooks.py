@@ -12,7 +12,8 @@ _LINK = re.compile(r"\[([^\]]+)\]\((\.\./[^)#\s]+)(#[^)\s]*)?\)")
 def on_config(config: Any) -> Any:
     """Put every decision under "Decisions", by its own title."""
     records = sorted(Path(config.docs_dir, "decisions").glob("0*.md"))
-    section = next(part["Decisions"] for part in config.nav if "Decisions" in part)
+    reference = next(part["Reference"] for part in config.nav if "Reference" in part)
+    section = next(part["Decisions"] for part in reference if "Decisions" in part)
     section += [{_title(record): f"decisions/{record.name}"} for record in records]
     return config
 
