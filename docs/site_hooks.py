@@ -10,11 +10,16 @@ _LINK = re.compile(r"\[([^\]]+)\]\((\.\./[^)#\s]+)(#[^)\s]*)?\)")
 
 
 def on_config(config: Any) -> Any:
-    """Put every decision under "Decisions", by its own title."""
+    """Put every decision, and every page that mkdocs.yml does not name, where it belongs."""
     records = sorted(Path(config.docs_dir, "decisions").glob("0*.md"))
     reference = next(part["Reference"] for part in config.nav if "Reference" in part)
     section = next(part["Decisions"] for part in reference if "Decisions" in part)
     section += [{_title(record): f"decisions/{record.name}"} for record in records]
+    named = str(config.nav)
+    for page in sorted(Path(config.docs_dir).glob("*.md")):
+        if page.name not in named:
+            working = next(part["How it works"] for part in config.nav if "How it works" in part)
+            working.append({_title(page): page.name})
     return config
 
 
