@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint format test test-slow campaign bench docs wheels offline-base clean
+.PHONY: help setup lint format test test-slow campaign demo demo-real bench docs wheels offline-base compose-offline-test clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -39,8 +39,14 @@ test-slow: $(STAMP)  ## Short campaigns: 25 minutes at most
 campaign: $(STAMP)  ## Campaigns at full count
 	$(PYTEST) -m campaign
 
-bench: $(STAMP)  ## Every benchmark, in short form
-	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name --short || exit 1; done
+bench: $(STAMP)  ## Every benchmark, in short form, into docs/performance.md
+	$(BIN)/python -m benchmarks $(BENCHMARKS)
+
+demo: $(STAMP)  ## The whole chain on simulated pixels, without credentials: minutes
+	$(BIN)/softcon demo --out demo-run
+
+demo-real: $(STAMP)  ## The same on real pixels: make demo-real DATA=folder
+	$(BIN)/softcon demo --real $(DATA) --out demo-real-run
 
 docs: $(STAMP)  ## The site of the documents, to build/site
 	$(BIN)/python -m docs.make_reference
@@ -58,11 +64,15 @@ offline-base:  ## For images in closed networks: a Debian base by debootstrap (a
 	  | docker import - debian:bookworm-softcon
 	rm -rf $(BASE_FOLDER)
 
+compose-offline-test:  ## Bring the compose stack up from nothing, without a registry, and try it
+	docker/try_offline.sh
+
 clean:  ## Remove the environment and all caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
 
+DATA ?= ../shared/data
 IMAGE_EXTRAS := build,emulator,flows,report,store
 BASE_FOLDER := build/debian
 # To build the project itself; and what Debian's Python 3.11.2 needs and later ones do not.
 DEBIAN_ALSO := 'setuptools>=77' async-timeout
-BENCHMARKS := $(filter-out __init__ training_cube,$(basename $(notdir $(wildcard benchmarks/*.py))))
+BENCHMARKS ?=

@@ -23,6 +23,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -91,16 +92,19 @@ def completed(found: dict[str, Any]) -> int:
 
 
 def rebuild(
-    emulator: Emulator, num_locations: int, workers: int = 1, folder: Path | None = None
+    emulator: Emulator,
+    num_locations: int,
+    workers: int = 1,
+    seasons: Sequence[str] = SEASONS,
 ) -> dict[str, Any]:
     """Run ``softcon rebuild`` and return what it did and took."""
     requests.post(f"{emulator.url}/emulator/statistics/reset", timeout=30)
-    with tempfile.TemporaryDirectory(dir=folder) as place:
+    with tempfile.TemporaryDirectory() as place:
         config = Path(place) / "rebuild.yaml"
         settings = {
             "cube": str(Path(place) / "cube.zarr"),
             "locations": {"kind": "gaussian_around_cities", "num_locations": num_locations},
-            "seasons": {"reference_dates": SEASONS},
+            "seasons": {"reference_dates": list(seasons)},
             "earth_engine": {
                 "project": "benchmark",
                 "endpoint": emulator.url,
@@ -122,6 +126,9 @@ def rebuild(
         with Watch(process, emulator) as watch:
             output, _ = process.communicate()
         wall_s = time.monotonic() - began
+        stored_bytes = sum(
+            file.stat().st_size for file in (Path(place) / "cube.zarr").rglob("*") if file.is_file()
+        )
     if process.returncode:
         raise SystemExit(f"the rebuild ended with exit code {process.returncode}: {output}")
     summary = json.loads(output)
@@ -139,6 +146,8 @@ def rebuild(
         "max_starts_per_s": found["max_starts_per_s"],
         "peak_rss_gb": max(watch.peak_rss.values()) / 1e9,
         "wall_s": wall_s,
+        "received_bytes": summary["budget"]["bytes_received"],
+        "stored_bytes": stored_bytes,
         "latency_s": summary["budget"]["latency_s"],
     }
 

@@ -115,9 +115,9 @@ def write_backbone(path: Path, state: Mapping[str, Tensor], card: BackboneCard) 
     beside = path.with_name(f".{path.name}.tmp")
     whole = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
     if path.suffix == ".safetensors":
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
-        save_file(whole, beside, metadata={"format": "pt", "layout": card.layout})
+        beside.write_bytes(save(whole, metadata={"format": "pt", "layout": card.layout}))
     elif path.suffix == ".pth":
         torch.save(whole, beside)
     else:

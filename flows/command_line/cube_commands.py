@@ -1,4 +1,4 @@
-"""Commands on one cube: seal, inspect, audit, report, export-labels."""
+"""Commands on one cube: seal, inspect, audit, report, card, export-labels."""
 
 from __future__ import annotations
 
@@ -122,6 +122,20 @@ def report(
     return 0
 
 
+def card(
+    cube: Cube,
+    out: Annotated[Path, typer.Option(help="The Markdown file to write.")],
+) -> int:
+    """Write the data card of a sealed cube: content, labels, origin, licences, as Markdown."""
+    from pipeline.data_card import write_data_card
+    from pipeline.object_storage import ObjectStorage
+
+    check_output(out, cube)
+    write_data_card(ObjectStorage(cube), out)
+    stdout.print(str(out), markup=False, soft_wrap=True)
+    return 0
+
+
 def export_labels(
     cube: Cube,
     json_file: Annotated[Path, typer.Option("--json", help="The label file to write.")],
@@ -144,4 +158,4 @@ def export_labels(
     return 0
 
 
-COMMANDS = (seal, inspect, audit, report, export_labels)
+COMMANDS = (seal, inspect, audit, report, card, export_labels)

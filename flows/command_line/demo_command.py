@@ -17,7 +17,11 @@ def demo(
     ] = None,
     locations: Annotated[
         int, typer.Option(min=24, max=10_000, help="Places of the simulated world.")
-    ] = 96,
+    ] = 192,
+    steps: Annotated[
+        int | None,
+        typer.Option(min=10, help="Of each pretraining, about [default: 100, or 300 with --real]."),
+    ] = None,
     real: Annotated[
         Path | None,
         typer.Option(
@@ -31,14 +35,15 @@ def demo(
     Emulator, rebuild, seal, audit, pretraining on Sentinel-2 and Sentinel-1, probes, export,
     report: some minutes on two cores. After Ctrl-C the same command goes on where it stopped.
     """
-    from flows.demo.recipe import run_demo, run_real_demo
+    from flows.demo.recipe import STEPS, STEPS_REAL, run_demo, run_real_demo
 
     def say(line: str) -> None:
         stderr.print(line, markup=False, soft_wrap=True)
 
     if real is not None:
-        page = run_real_demo(out or Path("demo-real-run"), real, say, progress_bar)
+        folder = out or Path("demo-real-run")
+        page = run_real_demo(folder, real, steps or STEPS_REAL, say, progress_bar)
     else:
-        page = run_demo(out or Path("demo-run"), locations, say, progress_bar)
+        page = run_demo(out or Path("demo-run"), locations, steps or STEPS, say, progress_bar)
     stdout.print(str(page.resolve()), markup=False, soft_wrap=True)
     return 0

@@ -28,6 +28,7 @@ from storage_schema.status import Split
 EMULATOR_ADDRESS: Final = "http://127.0.0.1:8585"
 """Where `softcon emulator` listens: the written settings name it; the demo itself takes a free
 port."""
+_CROP, _SAMPLE = "virginia_coast", "ssl4eo_s12_sample"
 VIRGINIA_TIME: Final = "2021-06-19"
 """Date of the crop in the catalogue; the true one is not known."""
 _COLUMN_SPLITS: Final = (
@@ -137,7 +138,7 @@ def simulated_cube(out: Path, num_locations: int, bar: Bar) -> DemoCube:
             "seed": 0,
             "num_locations": num_locations,
             # Few locations: each split needs some of them.
-            "split": {"train": 0.6, "validation": 0.2, "test": 0.2},
+            "split": {"train": 0.7, "validation": 0.15, "test": 0.15},
         },
         "seasons": {"reference_dates": ["2021-09-22", "2021-06-21", "2021-03-20", "2020-12-21"]},
         "locations_per_batch": 8,
@@ -202,6 +203,20 @@ def _write_settings(path: Path, values: Mapping[str, Any], first: str) -> Path:
 # --- real ---------------------------------------------------------------------------------------
 
 
+def check_real_data(data: Path) -> None:
+    """Look for the data before a folder is made for them.
+
+    Raises:
+        InputError: something is not there.
+    """
+    for name in (_CROP, _SAMPLE):
+        if not (data / name).is_dir():
+            raise InputError(
+                f"{data} has no folder {name}: --real takes the folder that has {_CROP} and "
+                f"{_SAMPLE}"
+            )
+
+
 def virginia_cube(out: Path, data: Path, bar: Bar) -> DemoCube:
     """Return a cube of a real Sentinel-2 crop, which the emulator serves as Earth Engine would.
 
@@ -213,7 +228,7 @@ def virginia_cube(out: Path, data: Path, bar: Bar) -> DemoCube:
     Raises:
         InputError: the crop is not there.
     """
-    rasters = data / "virginia_coast"
+    rasters = data / _CROP
     write_locations(out / "virginia_coast.parquet", patches_of_raster(rasters / "B02.jp2"))
     values = {
         "cube": str(out / "virginia_coast.zarr"),
@@ -255,10 +270,11 @@ def patches_of_raster(path: Path) -> Locations:
     """
     import rasterio
 
-    if not path.is_file():
-        raise InputError(f"{path} does not exist: --real takes the folder that has virginia_coast")
-    with rasterio.open(path) as raster:
-        bounds, epsg = raster.bounds, raster.crs.to_epsg()
+    try:
+        with rasterio.open(path) as raster:
+            bounds, epsg = raster.bounds, raster.crs.to_epsg()
+    except rasterio.errors.RasterioIOError as error:
+        raise InputError(f"{path} cannot be read ({error}): fetch the crop again") from error
     spaces = (bounds.right - bounds.left, bounds.top - bounds.bottom)
     columns, rows = (math.floor((space - 2 * _MARGIN_M) / PATCH_SIZE_M) for space in spaces)
     if columns < len(_COLUMN_SPLITS):
@@ -286,7 +302,7 @@ def ssl4eo_cube(out: Path, data: Path, bar: Bar) -> DemoCube:
         data: folder with ``ssl4eo_s12_sample``.
         bar: shows the progress.
     """
-    root = data / "ssl4eo_s12_sample"
+    root = data / _SAMPLE
     labels = root / "ssl4eo_s12_ml_sample.json"
     address = out / "ssl4eo_s12_sample.zarr"
 

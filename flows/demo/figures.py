@@ -125,7 +125,7 @@ class Scored:
 
 def interval_chart(rows: Sequence[Scored], label: str) -> Markup:
     """Draw values with their intervals, one below the other on one axis."""
-    step, left, width = 26.0, 178.0, 620.0
+    step, left, width = 26.0, 236.0, 860.0
     height = _TOP + step * len(rows) + _BOTTOM
     low, high = min(row.low for row in rows), max(row.high for row in rows)
     room = _HEADROOM * ((high - low) or 0.1)

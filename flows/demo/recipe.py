@@ -7,23 +7,32 @@ from pathlib import Path
 from typing import Final
 
 from flows.demo.backbones import DemoBackbone, describe_backbone, make_backbone
-from flows.demo.cubes import Bar, DemoCube, make_cube, simulated_cube, ssl4eo_cube, virginia_cube
+from flows.demo.cubes import (
+    Bar,
+    DemoCube,
+    check_real_data,
+    make_cube,
+    simulated_cube,
+    ssl4eo_cube,
+    virginia_cube,
+)
 from flows.demo.stages import Say, Stages
 from storage_schema.status import Split
 from training.config import DataSettings, ImageProduct
 
 PAGE_NAME: Final = "report.html"
 _STAGES_OF_CUBE, _STAGES_OF_BACKBONE = 4, 3
-_STEPS: Final = 150
-_STEPS_REAL: Final = 300
+STEPS: Final = 100
+STEPS_REAL: Final = 300
 
 
-def run_demo(out: Path, num_locations: int, say: Say, bar: Bar) -> Path:
+def run_demo(out: Path, num_locations: int, num_steps: int, say: Say, bar: Bar) -> Path:
     """Run the demo in the simulated world, or go on with it; return its page.
 
     Args:
         out: its folder.
         num_locations: of the cube.
+        num_steps: about how many steps each backbone is trained.
         say: told a line as each stage begins and ends.
         bar: makes progress bars.
 
@@ -31,24 +40,25 @@ def run_demo(out: Path, num_locations: int, say: Say, bar: Bar) -> Path:
         InputError: the folder holds something else.
         SoftconError, TrainingError: as the stages say; the same call goes on.
     """
-    about = {"kind": "simulated", "locations": num_locations}
+    about = {"kind": "simulated", "locations": num_locations, "steps": num_steps}
     stages = Stages(out, about, _STAGES_OF_CUBE + 2 * _STAGES_OF_BACKBONE + 1, say)
     return _run(
         out,
         stages,
         [simulated_cube(out, num_locations, bar)],
         [("s2", "s2_l1c"), ("s1", "s1_grd")],
-        _STEPS,
+        num_steps,
         bar,
     )
 
 
-def run_real_demo(out: Path, data: Path, say: Say, bar: Bar) -> Path:
+def run_real_demo(out: Path, data: Path, num_steps: int, say: Say, bar: Bar) -> Path:
     """Run the demo on real pixels, or go on with it; return its page.
 
     Args:
         out: its folder.
         data: folder with ``virginia_coast`` and ``ssl4eo_s12_sample``.
+        num_steps: about how many steps the backbone is trained.
         say: told a line as each stage begins and ends.
         bar: makes progress bars.
 
@@ -56,9 +66,11 @@ def run_real_demo(out: Path, data: Path, say: Say, bar: Bar) -> Path:
         InputError: the data are not there, or the folder holds something else.
         SoftconError, TrainingError: as the stages say; the same call goes on.
     """
-    stages = Stages(out, {"kind": "real"}, 2 * _STAGES_OF_CUBE + _STAGES_OF_BACKBONE + 1, say)
+    check_real_data(data)
+    about = {"kind": "real", "steps": num_steps}
+    stages = Stages(out, about, 2 * _STAGES_OF_CUBE + _STAGES_OF_BACKBONE + 1, say)
     cubes = [virginia_cube(out, data, bar), ssl4eo_cube(out, data, bar)]
-    return _run(out, stages, cubes, [("s2", "s2_l1c")], _STEPS_REAL, bar)
+    return _run(out, stages, cubes, [("s2", "s2_l1c")], num_steps, bar)
 
 
 def _run(
