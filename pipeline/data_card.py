@@ -104,8 +104,9 @@ present". Label maps are a model's output: they have errors, in particular betwe
 
 {_table(("setting", "value"), [*flatten(description.source), *flatten(description.settings)])}
 
-Sealed {software.get("sealed", "")[:10]} with {_versions(software)}. The digest covers arrays and their metadata: the same inputs give
-the same digest, whatever the number of workers or interruptions.
+Sealed {software.get("sealed", "")[:10]} with {_versions(software)}.
+The digest covers arrays and their metadata: the same inputs give the same digest, whatever the
+number of workers or interruptions.
 
 ## Licences and attribution
 

@@ -195,7 +195,8 @@ class EarthEngineSettings(SettingsModel):
     Args:
         project: Google Cloud project that is billed.
         endpoint: address of the service.
-        credentials: `application_default` (gcloud, or GOOGLE_APPLICATION_CREDENTIALS),
+        credentials: `application_default` (the file of GOOGLE_APPLICATION_CREDENTIALS, else what
+            `earthengine authenticate` stored, else gcloud's),
             `service_account` with `credentials_file`, or `none` for an emulator on loopback.
         credentials_file: JSON key of a service account; starts from the configuration's folder.
         workload_tag: names this rebuild in the provider's billing.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import random
 import threading
 import time
@@ -20,8 +21,10 @@ from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
 import ee
+import ee.oauth
 import google.auth
 import google.auth.exceptions
+import google.oauth2.credentials
 import google.oauth2.service_account
 from google.auth.credentials import AnonymousCredentials
 
@@ -278,6 +281,8 @@ def _find_credentials(settings: EarthEngineSettings) -> Any:
                 f"earth_engine.credentials_file {file} is no key of a service account: download "
                 "a JSON key from the Google Cloud console"
             ) from error
+    if "GOOGLE_APPLICATION_CREDENTIALS" not in os.environ and (own := _client_credentials()):
+        return own
     try:
         return google.auth.default(scopes=_SCOPES)[0]
     except google.auth.exceptions.GoogleAuthError as error:
@@ -286,6 +291,17 @@ def _find_credentials(settings: EarthEngineSettings) -> Any:
             "authenticate`, set GOOGLE_APPLICATION_CREDENTIALS, or give "
             "earth_engine.credentials_file"
         ) from error
+
+
+def _client_credentials() -> Any:
+    """Return what `earthengine authenticate` has stored for its own client; None without it."""
+    try:
+        stored = ee.oauth.get_credentials_arguments()
+    except (OSError, ValueError):
+        return None
+    if not stored.get("refresh_token"):
+        return None
+    return google.oauth2.credentials.Credentials(None, **stored)
 
 
 def _read_failure(error: BaseException) -> tuple[int | None, str]:

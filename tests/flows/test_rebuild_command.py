@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from flows.command_line import run
+from pipeline.errors import InputError
 from pipeline.object_storage import ObjectStorage
 from pipeline.patch_store import PatchStore
 from pipeline.seal import seal_cube
@@ -117,6 +118,28 @@ def test_missing_credentials_are_one_sentence(
     code, said = complaint(["rebuild", str(config), "--set", service[0], "--set", service[1]])
     assert code == 2
     assert "no application default credentials" in said
+
+
+def test_what_earthengine_authenticate_stored_is_used(
+    config: Path, complaint: Complaint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Google is not reachable from a test: that the token is tried is what can be seen here."""
+    from pipeline.settings import EarthEngineSettings
+    from pipeline.sources.earth_engine import _find_credentials
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
+    stored = tmp_path / ".config" / "earthengine" / "credentials"
+    stored.parent.mkdir(parents=True)
+    stored.write_text(json.dumps({"refresh_token": "a-token", "project": "mine"}))
+    found = _find_credentials(EarthEngineSettings(project="p"))
+    assert found.refresh_token == "a-token"
+    assert found.quota_project_id == "mine"
+    stored.write_text("{")
+    monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
+    monkeypatch.setenv("NO_GCE_CHECK", "true")
+    with pytest.raises(InputError, match="no application default credentials"):
+        _find_credentials(EarthEngineSettings(project="p"))
 
 
 def test_a_key_that_is_none_is_one_sentence_without_its_text(
