@@ -90,13 +90,11 @@ def test_commands_of_a_page_exist_with_their_options(page: str) -> None:
 
 def is_target(name: str) -> bool:
     known = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
-    return name in known or name == "demo"  # written after its page
+    return name in known
 
 
 def check_softcon(words: Sequence[str], line: str) -> None:
     """Parse a command as the command line does, and look its settings up."""
-    if words[0] == "card" and "card" not in GROUPS:
-        return  # Its page is written before it.
     command, rest = GROUPS[words[0]], list(words[1:])
     while hasattr(command, "commands"):
         command = command.commands[rest.pop(0)]
