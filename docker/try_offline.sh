@@ -107,7 +107,15 @@ for found in pathlib.Path("/proc").glob("[0-9]*/stat"):
     if parent == 1 and pid != os.getpid():
         os.kill(pid, signal.SIGKILL)
 '
-say "a Dask worker has crashed, $(written) batches are written"
+is_back() {
+  compose ps --quiet dask-worker | xargs docker inspect -f '{{.RestartCount}} {{.State.Running}}' | grep -qx '1 true'
+}
+for _ in $(seq 30); do
+  is_back && break
+  sleep 1
+done
+is_back || fail "a crashed Dask worker stays away"
+say "a Dask worker has crashed and is back, $(written) batches are written"
 wait_for_batches 2
 # Killed by hand, all of them: they stay away until somebody starts them.
 compose kill --signal KILL dask-worker
