@@ -55,8 +55,9 @@ def probe(
     max_patches: int | None,
     device: str,
 ) -> dict[str, tuple[float, float, float]]:
-    """Probe; the result is also added to probe.json beside the weights."""
+    """Probe; the scores are also written into the cards beside the weights."""
     from training import probe as training_probe
+    from training.export import record_scores
 
     found = training_probe.probe_backbone(
         Path(weights),
@@ -66,5 +67,5 @@ def probe(
         max_patches=max_patches,
         device=device,
     )
-    training_probe.write_result(Path(weights).parent / "probe.json", found)
+    record_scores(Path(weights), found)
     return {"micro": found.micro, "macro": found.macro}

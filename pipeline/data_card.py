@@ -72,7 +72,7 @@ def describe_cube(
     return f"""# {name}
 
 A cube of Sentinel patches and Dynamic World land cover, made by softcon-cube.
-
+{_warning(description)}
 | | |
 | --- | --- |
 | locations | {description.num_locations:,} ({splits}) |
@@ -114,6 +114,16 @@ number of workers or interruptions.
 
 Whoever passes on this cube, or weights trained on it, passes these on with it.
 """
+
+
+def _warning(description: CubeDescription) -> str:
+    """Say it where pixels may be nobody's: an emulator has served them."""
+    if "emulator" not in str(description.source.get("service", "")):
+        return ""
+    return (
+        "\n**Served by an emulator of Earth Engine, not by the service.** In its simulated world\n"
+        "the pixels are made up, and the terms below are those of the products they imitate.\n"
+    )
 
 
 def _products(

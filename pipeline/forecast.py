@@ -72,7 +72,8 @@ class Forecast:
         lines = [
             f"forecast for {self.num_locations:,} locations (from: {based}"
             f"{'' if self.basis == 'plan' else ' locations'})",
-            f"  requests: {self.num_requests:,}; received: {self.bytes_received / 1e9:,.3g} GB",
+            f"  requests: {self.num_requests:,}; received: {_bytes(self.bytes_received)} before "
+            "compression by HTTP",
             f"  time: {took}; at least {_hours(self.least_hours)} by the limit on requests",
         ]
         if self.compute_hours is None:
@@ -179,6 +180,13 @@ def _plan(settings: RebuildSettings, num_locations: int) -> tuple[int, int]:
     seasons = num_locations * num_seasons
     num_bytes = seasons * per_pixel * (PATCH_SIZE_M // _FINEST_M) ** 2
     return listings + seasons * (1 + s1_alone), num_bytes
+
+
+def _bytes(number: int) -> str:
+    for unit, divisor in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if number >= divisor:
+            return f"{number / divisor:.3g} {unit}"
+    return f"{number:,} bytes"
 
 
 def _hours(hours: float) -> str:

@@ -297,8 +297,9 @@ class RebuildSettings(SettingsModel):
 
     Args:
         cube: folder or s3://bucket/prefix to write; a relative path starts from the current folder.
-        locations: what ``softcon locations sample`` would read; or instead
-        locations_file: the GeoParquet file it wrote (starts from the configuration's folder).
+        locations: what ``softcon locations sample`` would read.
+        locations_file: instead, the GeoParquet file it wrote (starts from the configuration's
+            folder).
         products: products to store.
         seasons: date windows.
         acquisitions: choice of images.

@@ -37,7 +37,7 @@ class BackboneCard:
         modality: products.
         cubes: address and digest of what it was trained on.
         step: optimiser steps.
-        probe: scores, as `softcon probe` wrote them; None where it was not probed.
+        probe: scores by method, as `softcon probe --record` wrote them; None before.
         attribution: of the data.
     """
 
@@ -122,8 +122,15 @@ def write_backbone(path: Path, state: Mapping[str, Tensor], card: BackboneCard) 
         torch.save(whole, beside)
     else:
         raise ConfigurationError(f"{path} has to end with .safetensors or .pth")
-    text = json.dumps(asdict(card), indent=1) + "\n"
-    card_path(path).write_text(text, encoding="utf-8")
+    write_card(path, card)
+    beside.replace(path)
+
+
+def write_card(weights: Path, card: BackboneCard) -> None:
+    """Write the JSON beside weights; whole or not at all."""
+    path = card_path(weights)
+    beside = path.with_name(f".{path.name}.tmp")
+    beside.write_text(json.dumps(asdict(card), indent=1) + "\n", encoding="utf-8")
     beside.replace(path)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -14,14 +16,17 @@ from training.backbone_files import (
     NORMALISATION,
     BackboneCard,
     encoder_state,
+    read_card,
     to_layout,
     write_backbone,
+    write_card,
 )
 from training.checkpoints import list_checkpoints, load_checkpoint
 from training.choices import Layout
 from training.config import RunSettings
 from training.cube_files import CubeFiles
 from training.errors import ConfigurationError
+from training.probe import ProbeResult
 from training.siamese import SiameseNetwork
 
 
@@ -60,7 +65,7 @@ def export_backbone(
         modality=list(settings.data.modality),
         cubes=record["cubes"],
         step=0 if untrained else int(state["step"]),
-        probe=None if untrained else _read_probe(run),
+        probe=None,
         attribution=_attribution(record, settings),
     )
     weights = to_layout(encoder, card.encoder, layout)
@@ -83,16 +88,16 @@ def describe(card: BackboneCard, settings: RunSettings, weights: Path) -> str:
         for band, mean, std in zip(card.bands, card.mean, card.std, strict=True)
     )
     cubes = "\n".join(f"- {cube['address']}, digest `{cube['digest']}`" for cube in card.cubes)
-    probe = "Not probed yet: `softcon probe`."
-    if card.probe:
-        probe = "\n".join(
-            f"- {name}: {value}" for name, value in sorted(card.probe.items()) if value is not None
-        )
     data_terms = "\n".join(f"- {line}" for line in card.attribution)
+    origin = (
+        f"pretrained by SoftCon (arXiv 2405.20462) with\nsoftcon-cube: {card.step} steps of "
+        f"{settings.batch_size} locations, views of {card.image_size} px."
+        if card.step
+        else "as a run of softcon-cube began:\nwhat pretraining is to be compared with."
+    )
     return f"""# {weights.stem}
 
-{card.encoder} with {len(card.bands)} input bands, pretrained by SoftCon (arXiv 2405.20462) with
-softcon-cube: {card.step} steps of {settings.batch_size} locations, views of {card.image_size} px.
+{card.encoder} with {len(card.bands)} input bands, {origin}
 
 ## Input
 
@@ -109,10 +114,7 @@ Bands in this order. Normalisation: {card.normalisation}.
 Loss: {settings.loss.contrastive_weight:g} x contrastive + {settings.loss.soft_weight:g} x soft
 ({settings.loss.soft_form}, label similarity {settings.loss.similarity}). Seed {settings.seed}.
 
-## Scores
-
-{probe}
-
+{_scores(card)}
 ## Data and licences
 
 {data_terms}
@@ -135,12 +137,56 @@ def _read_record(run: Path) -> dict[str, Any]:
     return found
 
 
-def _read_probe(run: Path) -> dict[str, Any] | None:
-    path = run / "probe.json"
-    if not path.is_file():
-        return None
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found
+def record_scores(weights: Path, found: ProbeResult) -> None:
+    """Write scores into the cards beside weights; other methods' scores stay.
+
+    Args:
+        weights: an exported backbone.
+        found: of one method.
+
+    Raises:
+        ConfigurationError: the card is missing or damaged, or cannot be written.
+    """
+    card = read_card(weights)
+    card = replace(card, probe={**(card.probe or {}), found.method: asdict(found)})
+    page = weights.with_suffix(".md")
+    try:
+        write_card(weights, card)
+        if page.is_file():
+            text = _SCORES.sub(lambda _: _scores(card), page.read_text(encoding="utf-8"))
+            page.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(
+            f"the card of {weights} cannot be written ({error.strerror}): copy the backbone to a "
+            "folder of yours, or leave --record out"
+        ) from error
+
+
+_SCORES: Final = re.compile(r"^## Scores\n.*?(?=^## )", re.MULTILINE | re.DOTALL)
+
+
+def _scores(card: BackboneCard) -> str:
+    """Return the part of the card about scores."""
+    if not card.probe:
+        said = "Not probed yet: `softcon probe WEIGHTS --cube CUBE --record` writes them here."
+        return f"## Scores\n\n{said}\n\n"
+    rows = [
+        f"| {method} | {mean} | {found[mean][0]:.4f} | {found[mean][1]:.4f} to "
+        f"{found[mean][2]:.4f} | {found['num_train']:,} | {found['num_test']:,} |"
+        for method, found in sorted(card.probe.items())
+        for mean in ("micro", "macro")
+    ]
+    lines = "\n".join(rows)
+    return f"""## Scores
+
+Multi-label classification of land cover on the test split of the probed cubes, with frozen features
+unless fine-tuned. Intervals: 95 %, bootstrap over locations.
+
+| method | mean | mAP | interval | patches to fit on | to score |
+| --- | --- | --- | --- | --- | --- |
+{lines}
+
+"""
 
 
 def _attribution(record: Mapping[str, Any], settings: RunSettings) -> list[str]:

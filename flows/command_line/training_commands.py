@@ -80,6 +80,9 @@ def probe(
     ] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder that keeps features.")] = None,
     out: Annotated[Path | None, typer.Option(help="JSON file of results to add to.")] = None,
+    record: Annotated[
+        bool, typer.Option("--record", help="Write the scores into the cards beside the weights.")
+    ] = False,
     device: Annotated[str, typer.Option(help="cpu, or cuda.")] = "cpu",
     json_output: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> int:
@@ -127,6 +130,10 @@ def probe(
         )
     if out is not None:
         write_result(out, found)
+    if record:
+        from training.export import record_scores
+
+        record_scores(weights, found)
     if json_output:
         print_json(asdict(found))
         return 0

@@ -114,7 +114,7 @@ def make_backbone(backbone: DemoBackbone, stages: Stages) -> None:
         f"probe {backbone.name}",
         "Probe both: nearest neighbours and a linear head, on the test split",
         lambda: _probe(backbone),
-        command=f"softcon probe {backbone.weights} {cubes}",
+        command=f"softcon probe {backbone.weights} {cubes} --record",
     )
 
 
@@ -132,6 +132,7 @@ def _export(backbone: DemoBackbone) -> None:
 
 
 def _probe(backbone: DemoBackbone) -> Mapping[str, Any]:
+    from training.export import record_scores
     from training.probe import probe_backbone
 
     found: dict[str, Any] = {}
@@ -144,6 +145,7 @@ def _probe(backbone: DemoBackbone) -> Mapping[str, Any]:
                 min_class_fraction=MIN_CLASS_FRACTION,
                 cache=features_folder(backbone),
             )
+            record_scores(weights, result)
             found[f"{name} {method}"] = asdict(result)
     return found
 

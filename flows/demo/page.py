@@ -84,7 +84,7 @@ def real_commands(cube: DemoCube, backbones: Sequence[DemoBackbone]) -> list[str
         lines += [
             f"softcon pretrain {backbone.config} --set data.cubes=[real.zarr] --set out={name}",
             f"softcon export {name} --out {name}.safetensors",
-            f"softcon probe {name}.safetensors --cube real.zarr",
+            f"softcon probe {name}.safetensors --cube real.zarr --record",
         ]
     return lines
 

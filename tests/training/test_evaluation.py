@@ -16,16 +16,17 @@ from tests.training.test_pretrain import values
 from training.backbone_files import encoder_state, load_encoder, read_card, read_weights
 from training.checkpoints import list_checkpoints, load_checkpoint
 from training.config import DataSettings, ViewSettings, parse_run_settings
+from training.distributed import processes
 from training.encoders import make_encoder
 from training.errors import ConfigurationError
-from training.export import export_backbone
+from training.export import export_backbone, record_scores
 from training.features import LabelledFeatures
 from training.finetune import Finetuned, FinetuneSettings, finetune
 from training.knn import knn_scores
 from training.linear_probe import ProbeSettings, train_probe
 from training.metrics import average_precision, bootstrap_map, mean_average_precision
 from training.patch_index import read_statistics
-from training.pretrain import pretrain
+from training.pretrain import prepare, pretrain
 from training.probe import finetune_backbone, probe_backbone, score, write_result
 from training.run_report import write_run_report
 from training.views import ViewMaker
@@ -227,6 +228,36 @@ def test_the_card_says_what_weights_need(vit_run: Path, tmp_path: Path, cube: st
     out.with_suffix(".json").unlink()
     with pytest.raises(ConfigurationError, match="says which bands and which normalisation"):
         load_encoder(out)
+
+
+def test_cards_take_the_scores_of_each_method(vit_run: Path, cube: str, tmp_path: Path) -> None:
+    out = tmp_path / "vit.safetensors"
+    export_backbone(vit_run, out, "timm")
+    assert "Not probed yet" in out.with_suffix(".md").read_text()
+    knn = probe_backbone(out, [cube], "knn")
+    for found in (knn, probe_backbone(out, [cube], "linear"), knn):
+        record_scores(out, found)
+    page = out.with_suffix(".md").read_text()
+    assert "Not probed yet" not in page
+    assert page.count("| knn | micro |") == page.count("| linear | macro |") == 1
+    assert f"| {knn.micro[0]:.4f} |" in page
+    assert page.index("## Scores") < page.index("## Data and licences")
+    assert load_encoder(out)[1].probe["knn"]["num_test"] == knn.num_test
+
+
+def test_the_untrained_encoder_is_the_one_the_run_began_with(
+    vit_run: Path, cube: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "untrained.safetensors"
+    export_backbone(vit_run, out, "timm", untrained=True)
+    record = json.loads((vit_run / "run.json").read_text())
+    with processes("cpu") as who:
+        begun = prepare(parse_run_settings(record["settings"], "run.json"), who).network
+    weights = read_weights(out)
+    for name, value in begun.base_encoder.state_dict().items():
+        torch.testing.assert_close(weights[name], value, rtol=0, atol=0)
+    assert read_card(out).step == 0
+    assert "as a run of softcon-cube began" in out.with_suffix(".md").read_text()
 
 
 @pytest.mark.parametrize(
