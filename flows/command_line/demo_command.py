@@ -17,7 +17,7 @@ def demo(
     ] = None,
     locations: Annotated[
         int, typer.Option(min=24, max=10_000, help="Places of the simulated world.")
-    ] = 192,
+    ] = 144,
     steps: Annotated[
         int | None,
         typer.Option(min=10, help="Of each pretraining, about [default: 100, or 300 with --real]."),

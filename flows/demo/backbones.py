@@ -13,10 +13,14 @@ from flows.demo.stages import Stages
 from training.config import DataSettings, ImageProduct, RunSettings, parse_run_settings
 
 MIN_CLASS_FRACTION: Final = 0.05
-"""A class is present, for probes, where it covers more than this share of a patch."""
+"""A class is present where it covers more than this share of a patch."""
 _METHODS: Final[tuple[Literal["knn", "linear"], ...]] = ("knn", "linear")
-_BATCH: Final = 32
-_EVALUATIONS: Final = 6
+_BATCH: Final = 48
+_IMAGE_SIZE: Final = 48
+"""Half the work of 64 pixels, for a demo."""
+_EVALUATIONS: Final = 5
+_MAX_PATCHES: Final = 240
+"""Of each split, for a look on the way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +54,6 @@ class DemoBackbone:
         """The encoder as the run began."""
         return self.run.parent / f"untrained_{self.name}.safetensors"
 
-    @property
-    def data(self) -> DataSettings:
-        """Of the probes."""
-        return self.settings.data.model_copy(update={"min_class_fraction": MIN_CLASS_FRACTION})
-
 
 def describe_backbone(
     out: Path,
@@ -79,10 +78,16 @@ def describe_backbone(
     values: dict[str, Any] = {
         "preset": "tiny",
         "out": str(out / f"run_{name}"),
-        "data": {"cubes": [str(cube) for cube in cubes], "modality": [modality]},
+        "data": {
+            "cubes": [str(cube) for cube in cubes],
+            "modality": [modality],
+            "min_class_fraction": MIN_CLASS_FRACTION,
+        },
+        "views": {"image_size": _IMAGE_SIZE},
         "evaluation": {
             "every_epochs": max(1, epochs // _EVALUATIONS),
             "min_class_fraction": MIN_CLASS_FRACTION,
+            "max_patches": _MAX_PATCHES,
         },
         "optimiser": {"warmup_epochs": max(1, epochs // 10)},
         "batch_size": batch_size,

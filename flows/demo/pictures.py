@@ -74,11 +74,11 @@ class _Seen:
 def look(backbone: DemoBackbone, splits: Sequence[Split]) -> dict[Split, Any]:
     """Return patches and features of splits; features that a probe kept are not computed again."""
     found = features_of_backbone(
-        backbone.weights, backbone.data, splits, cache=features_folder(backbone)
+        backbone.weights, backbone.settings.data, splits, cache=features_folder(backbone)
     )
     seen = {}
     for split, features in zip(splits, found, strict=True):
-        index = open_index(backbone.data, split)
+        index = open_index(backbone.settings.data, split)
         seen[split] = _Seen(index, labelled_patches(index), features)
     return seen
 
