@@ -17,10 +17,10 @@ def demo(
     ] = None,
     locations: Annotated[
         int, typer.Option(min=24, max=10_000, help="Places of the simulated world.")
-    ] = 144,
+    ] = 128,
     steps: Annotated[
         int | None,
-        typer.Option(min=10, help="Of each pretraining, about [default: 100, or 300 with --real]."),
+        typer.Option(min=10, help="Of each pretraining, about [default: 90, or 300 with --real]."),
     ] = None,
     real: Annotated[
         Path | None,

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 import yaml
 
 from flows.demo.stages import Stages
-from training.config import DataSettings, ImageProduct, RunSettings, parse_run_settings
+from training.config import ImageProduct, RunSettings, parse_run_settings
 
 MIN_CLASS_FRACTION: Final = 0.05
 """A class is present where it covers more than this share of a patch."""

@@ -43,7 +43,7 @@ _COLUMN_SPLITS: Final = (
 """West to east: one column between two splits belongs to neither."""
 _ALL_TRAIN: Final = SplitSettings(train=1.0, validation=0.0, test=0.0)
 _MARGIN_M: Final = 60.0
-"""Half the step of the lattice on which patches are put, and the offsets of the coarse bands."""
+"""At either side at least: for the step of the lattice that patches are put on."""
 
 Bar = Callable[[str, str], AbstractContextManager[Report]]
 """Makes a progress bar of a title and a unit."""
@@ -71,7 +71,9 @@ class DemoCube:
 def make_cube(cube: DemoCube, stages: Stages, bar: Bar) -> None:
     """Build, seal, audit and report a cube, each once."""
     address = str(cube.address)
-    stages.run(f"build {cube.name}", f"Build {cube.title}", cube.build, command=cube.build_command)
+    stages.run(
+        f"build {cube.name}", f"Build a cube: {cube.title}", cube.build, command=cube.build_command
+    )
     stages.run(
         f"seal {cube.name}",
         "Seal it: statistics, class frequencies, digest",
@@ -159,7 +161,7 @@ def simulated_cube(out: Path, num_locations: int, bar: Bar) -> DemoCube:
     return DemoCube(
         "cube",
         out / "cube.zarr",
-        f"a cube of {num_locations} simulated places, 4 seasons, 4 products",
+        f"{num_locations} simulated places, 4 seasons, 4 products",
         f"softcon rebuild {config}",
         build,
     )
@@ -256,7 +258,7 @@ def virginia_cube(out: Path, data: Path, bar: Bar) -> DemoCube:
     return DemoCube(
         "virginia_coast",
         out / "virginia_coast.zarr",
-        "a cube of a real Sentinel-2 crop, Virginia's coast",
+        "a real Sentinel-2 crop, Virginia's coast",
         f"softcon rebuild {config}",
         build,
     )
@@ -279,11 +281,11 @@ def patches_of_raster(path: Path) -> Locations:
     columns, rows = (math.floor((space - 2 * _MARGIN_M) / PATCH_SIZE_M) for space in spaces)
     if columns < len(_COLUMN_SPLITS):
         raise InputError(f"{path} has room for {columns} columns of patches, not for 7")
-    column, row = (
-        part.ravel() for part in np.meshgrid(np.arange(len(_COLUMN_SPLITS)), np.arange(rows))
-    )
-    x = bounds.left + _MARGIN_M + (column + 0.5) * PATCH_SIZE_M
-    y = bounds.top - _MARGIN_M - (row + 0.5) * PATCH_SIZE_M
+    columns = len(_COLUMN_SPLITS)
+    column, row = (part.ravel() for part in np.meshgrid(np.arange(columns), np.arange(rows)))
+    # In the middle: the footprint of an image is a little smaller than its finest band.
+    x = (bounds.left + bounds.right) / 2 + (column + 0.5 - columns / 2) * PATCH_SIZE_M
+    y = (bounds.top + bounds.bottom) / 2 - (row + 0.5 - rows / 2) * PATCH_SIZE_M
     longitude, latitude = to_lon_lat(epsg).transform(x, y)
     return Locations(
         [f"column-{c}-row-{r}" for c, r in zip(column.tolist(), row.tolist(), strict=True)],
@@ -319,7 +321,7 @@ def ssl4eo_cube(out: Path, data: Path, bar: Bar) -> DemoCube:
     return DemoCube(
         "ssl4eo_s12_sample",
         address,
-        "a cube of a real location of SSL4EO-S12",
+        "a real location of SSL4EO-S12",
         f"softcon import ssl4eo-s12 --root {root} --labels {labels} --out {address} --split 1,0,0",
         build,
     )

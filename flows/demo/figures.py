@@ -73,7 +73,7 @@ class _Axes:
 
 
 def line_chart(
-    series: Sequence[Series], label: str, x_title: str = "step", height: float = 190.0
+    series: Sequence[Series], label: str, *, x_title: str = "step", from_zero: bool = False
 ) -> Markup:
     """Draw curves over one axis; the legend is the page's matter.
 
@@ -81,13 +81,14 @@ def line_chart(
         series: with at least one point in all.
         label: what the figure shows, for those who cannot see it.
         x_title: name of the horizontal axis.
-        height: of the picture.
+        from_zero: let the vertical axis begin at 0.
     """
     x = [value for one in series for value in one.x]
     y = [value for one in series for value in one.y if math.isfinite(value)]
     low, high = min(y), max(y)
     room = _HEADROOM * ((high - low) or abs(high) or 1.0)
-    axes = _Axes(min(x), max(*x, min(x) + 1.0), low - room, high + room, 460.0, height)
+    bottom = 0.0 if from_zero else low - room
+    axes = _Axes(min(x), max(*x, min(x) + 1.0), bottom, high + room, 460.0, 190.0)
     drawn = axes.frame(x_title)
     for one in series:
         points = [

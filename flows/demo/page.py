@@ -95,7 +95,7 @@ def _cube(cube: DemoCube, stages: Stages) -> dict[str, Any]:
     built = stages.stages[f"build {cube.name}"]
     return found | {
         "name": cube.name,
-        "heading": cube.title.removeprefix("a cube of ").capitalize(),
+        "heading": cube.title[0].upper() + cube.title[1:],
         "page": cube.address.with_suffix(".html").name,
         "built": built,
         "audited": stages.stages[f"audit {cube.name}"].facts,
@@ -154,6 +154,7 @@ def _backbone(backbone: DemoBackbone, stages: Stages) -> dict[str, Any]:
                 )
             ],
             f"Effective rank of the features of {backbone.title}",
+            from_zero=True,
         ),
         "probes": probes,
         "probe_figure": interval_chart(_scored(probes), f"Probes of {backbone.title}"),

@@ -22,7 +22,7 @@ from training.config import DataSettings, ImageProduct
 
 PAGE_NAME: Final = "report.html"
 _STAGES_OF_CUBE, _STAGES_OF_BACKBONE = 4, 3
-STEPS: Final = 100
+STEPS: Final = 90
 STEPS_REAL: Final = 300
 
 
