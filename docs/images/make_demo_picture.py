@@ -1,6 +1,6 @@
 """Draw the README's picture of a demo on real pixels: what was learnt, and what comes near to what.
 
-Run: ``python docs/images/make_demo_picture.py demo-real-run docs/images/demo_real.jpg``.
+Run, where the demo was run, as ``python docs/images/make_demo_picture.py demo-real-run OUT.jpg``.
 """
 
 from __future__ import annotations
