@@ -28,6 +28,7 @@ from pipeline.settings import RebuildSettings
 from storage_schema import layout, status
 from storage_schema.land_cover import CLASSES, LabelStatus
 from storage_schema.products import PRODUCT_NAMES, PRODUCTS, published_statistics
+from storage_schema.settings_text import bounds_of
 from training.config import RunSettings
 from training.presets import PRESETS
 
@@ -276,7 +277,7 @@ def _sections(
                 _default(name, spec, schema.get("required", ())),
                 _unit(name),
                 _values(spec, root),
-                _plain(spec.get("description", "")),
+                _plain(spec.get("description", "").removesuffix(f" [{bounds_of(spec)}]")),
             ]
         )
     text = f"{schema.get('description', '')}\n\n" if schema.get("description") else ""

@@ -9,7 +9,7 @@ import functools
 import inspect
 import itertools
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -56,7 +56,7 @@ class SettingsModel(BaseModel):
     def __get_pydantic_json_schema__(
         cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        """Add what the docstring says."""
+        """Add what the docstring says, and bounds in words: forms show no others."""
         schema = handler.resolve_ref_schema(handler(core_schema))
         properties = schema.get("properties", {})
         for one in reversed(cls.__mro__):
@@ -64,7 +64,26 @@ class SettingsModel(BaseModel):
                 schema["description"], descriptions = _parse_docstring(one.__doc__ or "")
                 for name in descriptions.keys() & properties.keys():
                     properties[name]["description"] = descriptions[name]
+        for about in properties.values():
+            if bounds := bounds_of(about):
+                about["description"] = f"{about.get('description', '')} [{bounds}]".lstrip()
         return schema
+
+
+def bounds_of(schema: Mapping[str, Any]) -> str:
+    """Return the bounds of a number in a JSON schema, in words; empty where there are none."""
+    kinds: Sequence[Mapping[str, Any]] = schema.get("anyOf", [schema])
+    numbers = next((kind for kind in kinds if _BOUND_WORDS.keys() & kind.keys()), kinds[0])
+    words = [f"{word} {numbers[key]:g}" for key, word in _BOUND_WORDS.items() if key in numbers]
+    return ", ".join(words)
+
+
+_BOUND_WORDS: Final = {
+    "minimum": "at least",
+    "exclusiveMinimum": "above",
+    "maximum": "at most",
+    "exclusiveMaximum": "below",
+}
 
 
 def _check_path(path: str) -> str:
