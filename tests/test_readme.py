@@ -35,7 +35,7 @@ def test_commands_and_code_of_the_readme_run(
     commands = [
         line for block in fences("") for line in block.splitlines() if line.startswith("softcon ")
     ]
-    assert len(commands) == 15
+    assert len(commands) == 12
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
     with emulator_in_process(EmulatorSettings()) as emulator:
         for command in commands:

@@ -40,8 +40,8 @@ _COLUMN_SPLITS: Final = (
     Split.BUFFER,
     Split.VALIDATION,
 )
-"""West to east: one column between two splits belongs to neither. The coast runs through the middle,
-the last column is nearly all sea."""
+"""West to east: one column between two splits belongs to neither. The coast runs through the
+middle, the last column is nearly all sea."""
 _ALL_TRAIN: Final = SplitSettings(train=1.0, validation=0.0, test=0.0)
 _MARGIN_M: Final = 60.0
 """At either side at least: for the step of the lattice that patches are put on."""
