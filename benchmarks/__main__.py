@@ -59,7 +59,7 @@ def section(name: str) -> str:
     about = (importlib.import_module(f"benchmarks.{name}").__doc__ or "").splitlines()[0]
     return (
         f"## {name}\n\n{about}\n\n`{shown}`: {took_s:.0f} s, {datetime.now(UTC):%Y-%m-%d}, "
-        f"{machine()}, load average before {load:.1f}.\n\n```text\n{done.stdout.strip()}\n```\n"
+        f"{machine()}, load average before {load:.1f}.\n\n```text\n{done.stdout.rstrip()}\n```\n"
     )
 
 
