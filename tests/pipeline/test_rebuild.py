@@ -302,7 +302,7 @@ def test_too_few_seasons_leave_a_location_out(simulated_emulator: str, tmp_path:
     ("service", "sentence"),
     [
         ({"endpoint": "http://127.0.0.1:9"}, "cannot be reached"),
-        ({"project": "-"}, "refuses project"),
+        ({"project": "a..b"}, "refuses project"),
         (
             {
                 "credentials": "service_account",
