@@ -15,6 +15,7 @@ help:  ## Show the targets
 setup: $(STAMP)  ## Create .venv and install everything, with the tested versions
 
 $(STAMP): pyproject.toml constraints.txt
+	@echo 'Installing into $(VENV): some minutes, some 3 GB'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[dev]'
 	$(BIN)/python -m pip check
@@ -46,7 +47,7 @@ demo: $(STAMP)  ## The whole chain on simulated pixels, without credentials: min
 	$(BIN)/softcon demo --out demo-run
 
 demo-real: $(STAMP)  ## The same on real pixels: make demo-real DATA=folder
-	$(BIN)/softcon demo --real $(DATA) --out demo-real-run
+	$(BIN)/softcon demo --real "$(DATA)" --out demo-real-run
 
 docs: $(STAMP)  ## The site of the documents, to build/site
 	$(BIN)/python -m docs.make_reference

@@ -117,12 +117,13 @@ Whoever passes on this cube, or weights trained on it, passes these on with it.
 
 
 def _warning(description: CubeDescription) -> str:
-    """Say it where pixels may be nobody's: an emulator has served them."""
+    """Say it where pixels may be made up: an emulator has served them."""
     if "emulator" not in str(description.source.get("service", "")):
         return ""
     return (
-        "\n**Served by an emulator of Earth Engine, not by the service.** In its simulated world\n"
-        "the pixels are made up, and the terms below are those of the products they imitate.\n"
+        "\n**Served by an emulator of Earth Engine, not by the service.** Pixels of its simulated\n"
+        "world are made up, and the terms below are those of the products they imitate; those of a\n"
+        "folder of rasters are what the folder holds.\n"
     )
 
 

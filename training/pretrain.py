@@ -401,8 +401,8 @@ def _restore(run: Run, state: dict[str, Any]) -> None:
     for name in _SHAPING:
         if state["settings"][name] != ours[name]:
             raise ConfigurationError(
-                f"{run.folder} holds a run with another {name}: choose another out, or restore "
-                "the settings in its run.json"
+                f"{run.folder} holds a run with other settings of {name}: choose another out, or "
+                "restore the settings in its run.json"
             )
     if state["locations"] != len(run.index):
         raise ConfigurationError(

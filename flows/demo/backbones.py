@@ -112,14 +112,16 @@ def make_backbone(backbone: DemoBackbone, stages: Stages) -> None:
         f"export {backbone.name}",
         "Export it, and the encoder it began as",
         lambda: _export(backbone),
-        command=f"softcon export {backbone.run} --out {backbone.weights}",
+        command=f"softcon export {backbone.run} --out {backbone.weights}\n"
+        f"softcon export {backbone.run} --untrained --out {backbone.untrained}",
     )
     cubes = " ".join(f"--cube {cube}" for cube in backbone.settings.data.cubes)
     stages.run(
         f"probe {backbone.name}",
         "Probe both: nearest neighbours and a linear head, on the test split",
         lambda: _probe(backbone),
-        command=f"softcon probe {backbone.weights} {cubes} --record",
+        command=f"softcon probe {backbone.weights} {cubes} --method linear --record\n"
+        f"softcon probe {backbone.weights} {cubes} --method knn --record",
     )
 
 

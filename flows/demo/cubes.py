@@ -260,7 +260,7 @@ def virginia_cube(out: Path, data: Path, bar: Bar) -> DemoCube:
         "virginia_coast",
         out / "virginia_coast.zarr",
         "a real Sentinel-2 crop, Virginia's coast",
-        f"softcon rebuild {config}",
+        f"{start}\nsoftcon rebuild {config}",
         build,
     )
 

@@ -72,9 +72,10 @@ def real_commands(cube: DemoCube, backbones: Sequence[DemoBackbone]) -> list[str
     folder = cube.address.parent
     lines = [
         "earthengine authenticate",
-        f"softcon rebuild {folder / 'rebuild.yaml'} --set cube=real.zarr "
-        "--set earth_engine.project=MY-PROJECT --set earth_engine.credentials=application_default "
-        f"--set earth_engine.endpoint={HIGH_VOLUME_ENDPOINT}",
+        f"softcon rebuild {folder / 'rebuild.yaml'} --set cube=real.zarr \\\n"
+        "  --set earth_engine.project=MY-PROJECT "
+        "--set earth_engine.credentials=application_default \\\n"
+        f"  --set earth_engine.endpoint={HIGH_VOLUME_ENDPOINT}",
         "softcon seal real.zarr",
         "softcon audit real.zarr",
         "softcon report real.zarr --out real.html",
@@ -82,7 +83,7 @@ def real_commands(cube: DemoCube, backbones: Sequence[DemoBackbone]) -> list[str
     for backbone in backbones:
         name = f"real_{backbone.name}"
         lines += [
-            f"softcon pretrain {backbone.config} --set data.cubes=[real.zarr] --set out={name}",
+            f"softcon pretrain {backbone.config} --set 'data.cubes=[real.zarr]' --set out={name}",
             f"softcon export {name} --out {name}.safetensors",
             f"softcon probe {name}.safetensors --cube real.zarr --record",
         ]

@@ -76,7 +76,7 @@ class Stages:
         if stage.done:
             self._say(f"{place}: done before, in {stage.seconds:.0f} s")
             return stage
-        self._say(place + (f"   ({command})" if command else ""))
+        self._say(place)
         began = time.monotonic()
         try:
             stage.facts = dict(work() or {})
@@ -100,14 +100,14 @@ class Stages:
                 f"{self._path} is damaged: remove the folder, or choose another --out"
             ) from error
         if about != self._about:
-            differing = sorted(
-                name
-                for name in about.keys() | self._about.keys()
+            differing = ", ".join(
+                f"{name}: then {about.get(name)}, now {self._about.get(name)}"
+                for name in sorted(about.keys() | self._about.keys())
                 if about.get(name) != self._about.get(name)
             )
             raise InputError(
-                f"{self._path.parent} holds a demo with another {', '.join(differing)}: choose "
-                "another --out, or remove the folder"
+                f"{self._path.parent} holds another demo ({differing}): choose another --out, or "
+                "remove the folder"
             )
         self.stages = {stage.name: stage for stage in stages}
 

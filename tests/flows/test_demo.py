@@ -59,7 +59,7 @@ def test_a_folder_with_something_else_is_refused_and_left_alone(tmp_path: Path) 
         Stages(tmp_path, {"kind": "test"}, 1, print)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
     Stages(tmp_path / "demo", {"kind": "test", "locations": 24}, 1, print)
-    with pytest.raises(InputError, match="another locations"):
+    with pytest.raises(InputError, match="locations: then 24, now 48"):
         Stages(tmp_path / "demo", {"kind": "test", "locations": 48}, 1, print)
     (tmp_path / "demo" / "demo.json").write_text("{")
     with pytest.raises(InputError, match="is damaged"):
