@@ -122,8 +122,8 @@ def _warning(description: CubeDescription) -> str:
         return ""
     return (
         "\n**Served by an emulator of Earth Engine, not by the service.** Pixels of its simulated\n"
-        "world are made up, and the terms below are those of the products they imitate; those of a\n"
-        "folder of rasters are what the folder holds.\n"
+        "world are made up, and the terms below are those of the products they imitate; those\n"
+        "of a folder of rasters are what the folder holds.\n"
     )
 
 

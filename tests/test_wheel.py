@@ -15,6 +15,20 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("storage_schema", "pipeline", "emulator", "training", "flows")
 
 
+def test_git_ignores_nothing_that_a_package_needs() -> None:
+    """What is ignored is there on the machine of who wrote it, and nowhere else."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("not in a clone")
+    ignored = subprocess.run(
+        ["git", "ls-files", "--others", "--ignored", "--exclude-standard", "--", *PACKAGES],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    assert [name for name in ignored if "__pycache__" not in name] == []
+
+
 @pytest.mark.slow
 @pytest.mark.server
 @pytest.mark.distributed

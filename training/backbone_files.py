@@ -90,6 +90,12 @@ def read_card(path: Path) -> BackboneCard:
         ConfigurationError: it is missing or damaged.
     """
     beside = card_path(path)
+    if path.is_dir():
+        raise ConfigurationError(
+            f"{path} is a folder: give the file that softcon export wrote (export a run first)"
+        )
+    if not path.is_file():
+        raise ConfigurationError(f"{path} does not exist: give what softcon export wrote")
     try:
         return BackboneCard(**json.loads(beside.read_text(encoding="utf-8")))
     except FileNotFoundError as error:

@@ -55,7 +55,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise ConfigurationError(f"{path} does not exist: check --resume") from error
+        raise ConfigurationError(
+            f"{path} does not exist: give a checkpoint, or the folder of a run"
+        ) from error
     except Exception as error:  # damaged archives raise many things
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise ConfigurationError(f"{path} is no checkpoint that can be read ({reason})") from error

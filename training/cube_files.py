@@ -69,9 +69,9 @@ class CubeFiles:
         try:
             found = json.loads(document or b"{}")["attributes"]
         except (ValueError, KeyError) as error:
-            raise ConfigurationError(f"{self.address} holds no cube: check data.cubes") from error
+            raise ConfigurationError(f"{self.address} holds no cube: check the address") from error
         if found.get("schema_name") != "softcon-cube":
-            raise ConfigurationError(f"{self.address} holds no cube: check data.cubes")
+            raise ConfigurationError(f"{self.address} holds no cube: check the address")
         return dict(found)
 
     def array_attributes(self, name: str) -> Mapping[str, Any]:
@@ -118,7 +118,7 @@ def _kvstore_spec(address: str) -> dict[str, Any]:
             )
         folder = Path(address).absolute()
         if not folder.is_dir():
-            raise ConfigurationError(f"{address} does not exist: check data.cubes")
+            raise ConfigurationError(f"{address} does not exist: check the address of the cube")
         return {"driver": "file", "path": f"{folder}/"}
     prefix = bucket["prefix"].strip("/")
     spec: dict[str, Any] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,6 +36,25 @@ class Processes:
         return self.rank == 0
 
 
+def find_device(device: str, local_rank: int = 0) -> torch.device:
+    """Return the device of a name.
+
+    Args:
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        local_rank: which GPU `cuda` stands for.
+
+    Raises:
+        ConfigurationError: a GPU is wanted and there is none, or it is no name of a device.
+    """
+    if device == "cpu" or (device == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not re.fullmatch(r"auto|cuda(:\d+)?", device):
+        raise ConfigurationError(f"device {device}: give cpu, cuda, cuda:N or auto")
+    if not torch.cuda.is_available():
+        raise ConfigurationError(f"device {device}: this machine has no GPU that PyTorch sees")
+    return torch.device(device if ":" in device else f"cuda:{local_rank}")
+
+
 @contextmanager
 def processes(device: str) -> Iterator[Processes]:
     """Join the processes that ``torchrun`` started; alone, be the only one.
@@ -47,12 +67,9 @@ def processes(device: str) -> Iterator[Processes]:
     """
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     rank, local_rank = (int(os.environ.get(name, "0")) for name in ("RANK", "LOCAL_RANK"))
-    cuda = torch.cuda.is_available() if device == "auto" else device.startswith("cuda")
-    if cuda and not torch.cuda.is_available():
-        raise ConfigurationError(f"device {device}: this machine has no GPU that PyTorch sees")
-    chosen = torch.device("cpu")
+    chosen = find_device(device, local_rank)
+    cuda = chosen.type == "cuda"
     if cuda:
-        chosen = torch.device(device if ":" in device else f"cuda:{local_rank}")
         torch.cuda.set_device(chosen)
     if world_size == 1:
         yield Processes(0, 1, chosen)

@@ -193,8 +193,14 @@ def _attribution(record: Mapping[str, Any], settings: RunSettings) -> list[str]:
     lines: set[str] = set()
     for cube in record["cubes"]:
         try:
-            products = CubeFiles(cube["address"]).attributes["products"]
+            attributes = CubeFiles(cube["address"]).attributes
         except ConfigurationError:
             continue  # The cube may have moved since; its digest is what counts.
+        products = attributes["products"]
+        if "emulator" in str(attributes.get("source", {}).get("service", "")):
+            lines.add(
+                f"{cube['address']} was served by an emulator of Earth Engine: pixels of its "
+                "simulated world are made up, and these terms are those of what they imitate"
+            )
         lines |= {str(products[name]["attribution"]) for name in settings.data.modality}
     return sorted(lines) or ["contains modified Copernicus Sentinel data"]

@@ -14,13 +14,13 @@ from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from storage_schema.land_cover import CLASS_NAMES
 from storage_schema.status import Split
 from training.backbone_files import BackboneCard, load_encoder, read_card
 from training.config import DataSettings, ImageProduct, ViewSettings
 from training.cube_files import CubeFiles
+from training.distributed import find_device
 from training.errors import ConfigurationError
 from training.features import (
     LabelledFeatures,
@@ -199,7 +199,8 @@ def probe_on_dataset(
         ConfigurationError: weights or images cannot be used.
     """
     encoder, card = load_encoder(weights)
-    encoder = encoder.to(device)
+    where = find_device(device)
+    encoder = encoder.to(where)
     dataset = open_dataset(name, root)
     train, validation, test = (
         features_of_dataset(
@@ -207,7 +208,7 @@ def probe_on_dataset(
             split,
             encoder,
             card,
-            torch.device(device),
+            where,
             num_layers=num_layers,
             max_images=max_images,
         )
@@ -250,6 +251,7 @@ def finetune_backbone(
     Raises:
         ConfigurationError: weights or cubes cannot be used.
     """
+    where = find_device(device)
     encoder, card = load_encoder(weights)
     data = DataSettings(
         cubes=tuple(cubes),
@@ -257,11 +259,11 @@ def finetune_backbone(
         min_class_fraction=min_class_fraction,
     )
     found = finetune(
-        encoder.to(device),
-        views_of(card).to(device),
+        encoder.to(where),
+        views_of(card).to(where),
         ViewSettings(image_size=card.image_size),
         data,
-        torch.device(device),
+        where,
         settings or FinetuneSettings(),
         max_patches,
     )
@@ -311,7 +313,8 @@ def features_of_backbone(
         "max_patches": max_patches,
     }
     encoder, card = load_encoder(weights)
-    encoder, views = encoder.to(device), views_of(card).to(device)
+    where = find_device(device)
+    encoder, views = encoder.to(where), views_of(card).to(where)
     found = []
     for split in splits:
         path = None if cache is None else kept_features(cache, key | {"split": split.name})
@@ -322,7 +325,7 @@ def features_of_backbone(
                 split,
                 encoder,
                 views,
-                torch.device(device),
+                where,
                 num_layers=num_layers,
                 max_patches=max_patches,
             )

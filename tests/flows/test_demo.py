@@ -147,7 +147,9 @@ def test_ctrl_c_at_any_stage_then_the_same_command_finishes(tmp_path: Path) -> N
         env=os.environ | {"PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert again.stderr.count("done before") == len(record["stages"])
-    assert (tmp_path / "demo-run" / "backbone_s2.safetensors").exists()
+    card = (tmp_path / "demo-run" / "backbone_s2.md").read_text()
+    assert "simulated world are made up" in card
+    assert "| linear | micro |" in card
 
 
 @pytest.mark.slow

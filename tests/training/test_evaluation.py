@@ -260,6 +260,20 @@ def test_the_untrained_encoder_is_the_one_the_run_began_with(
     assert "as a run of softcon-cube began" in out.with_suffix(".md").read_text()
 
 
+def test_probes_say_what_they_miss(vit_run: Path, cube: str, tmp_path: Path) -> None:
+    out = tmp_path / "vit.safetensors"
+    export_backbone(vit_run, out, "timm")
+    with pytest.raises(ConfigurationError, match="give cpu, cuda, cuda:N or auto"):
+        probe_backbone(out, [cube], "knn", device="tpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(ConfigurationError, match="no GPU that PyTorch sees"):
+            probe_backbone(out, [cube], "knn", device="cuda")
+    with pytest.raises(ConfigurationError, match=r"absent\.safetensors does not exist"):
+        probe_backbone(tmp_path / "absent.safetensors", [cube], "knn")
+    with pytest.raises(ConfigurationError, match="export a run first"):
+        probe_backbone(vit_run, [cube], "knn")
+
+
 @pytest.mark.parametrize(
     ("layout", "name", "sentence"),
     [

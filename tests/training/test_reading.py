@@ -155,7 +155,7 @@ def test_lost_shard_is_no_black_image(own_cube: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"cubes": ["absent.zarr"]}, "absent.zarr does not exist: check data.cubes"),
+        ({"cubes": ["absent.zarr"]}, "absent.zarr does not exist: check the address"),
         ({"cubes": ["https://x/y"]}, "only local folders and s3://bucket/prefix"),
         ({"modality": ["s1_grd", "s1_grd"]}, "have to differ"),
     ],
