@@ -91,7 +91,7 @@ def test_a_run_with_other_settings_is_not_continued(
 
     shutil.copytree(calm, tmp_path / "run")
     change = {"data": {"modality": ["s2_l2a"]}, "loss": {"soft_weight": 2}, "seed": 5}[name]
-    with pytest.raises(ConfigurationError, match=f"holds a run with another {name}"):
+    with pytest.raises(ConfigurationError, match=f"holds a run with other settings of {name}"):
         pretrain(parse_run_settings(values(cube, tmp_path / "run", **{name: change}), "test"))
     with pytest.raises(ConfigurationError, match="holds a run already"):
         pretrain(parse_run_settings(values(cube, tmp_path / "run"), "test"), resume="none")
