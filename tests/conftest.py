@@ -14,6 +14,9 @@ from tests.s3_server import ACCESS_KEY, SECRET_KEY, s3_server, weed_binary
 
 ROOT = Path(__file__).parent.parent
 
+# Tests run beside servers and workers: PyTorch's threads must not spin while they wait.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 # A shell's background job ignores Ctrl-C, and so would everything that tests start from there.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
