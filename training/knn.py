@@ -27,7 +27,7 @@ def knn_scores(
     Returns:
         float32 (N, C), 0..1.
     """
-    known, asked = _unit(train.features), _unit(features)
+    known, asked = unit_length(train.features), unit_length(features)
     k = min(neighbours, len(known))
     labels = train.labels.astype(np.float32)
     found = np.empty((len(asked), labels.shape[1]), np.float32)
@@ -41,6 +41,7 @@ def knn_scores(
     return found
 
 
-def _unit(features: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+def unit_length(features: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+    """Return features (N, D), float32, each scaled to length 1: dot products become cosines."""
     length = np.linalg.norm(features, axis=1, keepdims=True)
     return np.asarray(features / np.maximum(length, 1e-12), np.float32)

@@ -18,6 +18,7 @@ from storage_schema.land_cover import CLASSES
 from storage_schema.products import PRODUCTS
 from storage_schema.status import Split
 from training.features import LabelledFeatures, labelled_patches
+from training.knn import unit_length
 from training.patch_index import PatchIndex, open_index
 from training.patch_reader import PatchRefs
 from training.probe import features_of_backbone
@@ -87,7 +88,7 @@ def neighbours(backbone: DemoBackbone, num_queries: int, num_found: int) -> list
     """Return the nearest training patches of a few test patches, by the cosine of features."""
     seen = look(backbone, (Split.TRAIN, Split.TEST))
     known, asked = seen[Split.TRAIN], seen[Split.TEST]
-    similarity = _unit(asked.features.features) @ _unit(known.features.features).T
+    similarity = unit_length(asked.features.features) @ unit_length(known.features.features).T
     shown = []
     for row in choose_queries(_dominant(asked), num_queries):
         nearest = np.argsort(-similarity[row], kind="stable")
@@ -124,7 +125,7 @@ def cloud(backbone: DemoBackbone) -> Cloud:
     """Return all labelled patches in the plane of the first two principal components."""
     splits = (Split.TRAIN, Split.VALIDATION, Split.TEST)
     seen = list(look(backbone, splits).values())
-    features = _unit(np.concatenate([one.features.features for one in seen]))
+    features = unit_length(np.concatenate([one.features.features for one in seen]))
     centred = features - features.mean(axis=0)
     _, strength, directions = np.linalg.svd(centred.astype(np.float64), full_matrices=False)
     # The sign of a direction is the solver's whim: the largest coordinate points upwards.
@@ -186,8 +187,3 @@ def _picture(
 
 def _finest(product: Any) -> str:
     return str(PRODUCTS[product].groups[0].array)
-
-
-def _unit(features: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
-    length = np.linalg.norm(features, axis=1, keepdims=True)
-    return np.asarray(features / np.maximum(length, 1e-12), np.float32)
