@@ -106,17 +106,20 @@ def report(
     out: Annotated[Path, typer.Option(help="The HTML file to write.")],
     gallery: Annotated[int, typer.Option(min=0, help="Patches to show pictures of.")] = 12,
 ) -> int:
-    """Write a self-contained HTML report of a cube, or of a training run (also as .png)."""
+    """Write a self-contained HTML report of a cube, or of a training run (a run's also as .png)."""
     if (Path(cube) / "run.json").is_file():
         from training.run_report import write_run_report
 
         write_run_report(Path(cube), out)
         stdout.print(str(out), markup=False, soft_wrap=True)
         return 0
+    from pipeline.errors import InputError
     from pipeline.object_storage import ObjectStorage
     from pipeline.report import report_cube
 
     check_output(out, cube)
+    if out.suffix != ".html":
+        raise InputError(f"{out}: the report of a cube is a page; its name has to end with .html")
     report_cube(ObjectStorage(cube), out, num_gallery=gallery)
     stdout.print(str(out), markup=False, soft_wrap=True)
     return 0

@@ -143,6 +143,7 @@ def test_audit_of_a_damaged_cube_exits_1_with_the_list(
         (["import", "ssl4eo-s12", "--root", "ROOT", "--out", "CUBE"], "another plan"),
         (["report", "CUBE", "--out", "no/such/folder/x.html"], "does not exist: create it first"),
         (["report", "CUBE", "--out", "CUBE/zarr.json"], "lies in the cube"),
+        (["report", "CUBE", "--out", "x.png"], "has to end with .html"),
         (["export-labels", "CUBE", "--json", ""], "is a folder"),
         (["import", "ssl4eo-s12", "--root", "ROOT", "--out", "s3:/b/x"], "only local folders"),
         (
