@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ from emulator.expressions.geometries import Geometry
 Properties = Mapping[str, Any]
 
 
-class Element:
+class Element(ABC):
     """Something with properties.
 
     Args:
@@ -30,9 +31,9 @@ class Element:
         """Return the names of all properties."""
         return list(self.properties)
 
+    @abstractmethod
     def with_properties(self, properties: Properties) -> Element:
         """Return a copy with other properties."""
-        raise NotImplementedError
 
     def with_property(self, name: str, value: Any) -> Element:
         """Return a copy with one more property; null removes it."""

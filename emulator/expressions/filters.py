@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -60,12 +61,12 @@ def _size(bounds: Bounds) -> float:
     return ((bounds.east - bounds.west) % 360.0) * (bounds.north - bounds.south)
 
 
-class Filter:
+class Filter(ABC):
     """A test of an element, or of two in a join."""
 
+    @abstractmethod
     def test(self, left: Element, right: Element | None = None) -> bool:
         """Return whether the element, or the pair, passes."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)

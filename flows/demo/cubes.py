@@ -28,6 +28,12 @@ from storage_schema.status import Split
 EMULATOR_ADDRESS: Final = "http://127.0.0.1:8585"
 """Where `softcon emulator` listens: the written settings name it; the demo itself takes a free
 port."""
+_ON_THIS_MACHINE: Final[dict[str, Any]] = {
+    "locations_per_batch": 8,
+    "earth_engine": {"project": "emulator", "endpoint": EMULATOR_ADDRESS, "credentials": "none"},
+    "execution": {"dask": "processes", "workers": 2, "batches_at_once": 1},
+}
+"""Of every rebuild of a demo."""
 _CROP, _SAMPLE = "virginia_coast", "ssl4eo_s12_sample"
 VIRGINIA_TIME: Final = "2021-06-19"
 """Date of the crop in the catalogue; the true one is not known."""
@@ -144,13 +150,7 @@ def simulated_cube(out: Path, num_locations: int, bar: Bar) -> DemoCube:
             "split": {"train": 0.7, "validation": 0.15, "test": 0.15},
         },
         "seasons": {"reference_dates": ["2021-09-22", "2021-06-21", "2021-03-20", "2020-12-21"]},
-        "locations_per_batch": 8,
-        "earth_engine": {
-            "project": "emulator",
-            "endpoint": EMULATOR_ADDRESS,
-            "credentials": "none",
-        },
-        "execution": {"dask": "processes", "workers": 2, "batches_at_once": 1},
+        **_ON_THIS_MACHINE,
     }
     config = _write_settings(out / "rebuild.yaml", values, "softcon emulator &")
 
@@ -238,13 +238,7 @@ def virginia_cube(out: Path, data: Path, bar: Bar) -> DemoCube:
         "locations_file": "virginia_coast.parquet",
         "products": ["s2_l1c", "dynamic_world"],
         "seasons": {"reference_dates": [VIRGINIA_TIME], "half_window_days": 1},
-        "locations_per_batch": 8,
-        "earth_engine": {
-            "project": "emulator",
-            "endpoint": EMULATOR_ADDRESS,
-            "credentials": "none",
-        },
-        "execution": {"dask": "processes", "workers": 2, "batches_at_once": 1},
+        **_ON_THIS_MACHINE,
     }
     start = f"softcon emulator --world configs/emulator/virginia_coast --rasters {rasters} &"
     config = _write_settings(out / "virginia_coast.yaml", values, start)
