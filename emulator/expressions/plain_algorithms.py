@@ -12,7 +12,7 @@ import numpy as np
 
 from emulator.expressions.algorithms import algorithm
 from emulator.expressions.dates import Date, format_date
-from emulator.expressions.elements import Element
+from emulator.expressions.elements import Element, Properties
 from emulator.expressions.errors import AlgorithmError
 from emulator.expressions.image_math import BINARY, UNARY, cast_values
 from emulator.expressions.images import constant_image, select_bands
@@ -175,6 +175,9 @@ class _Item(Element):
 
     def __init__(self, value: Any) -> None:
         super().__init__({"item": value})
+
+    def with_properties(self, properties: Properties) -> _Item:
+        return _Item(properties.get("item"))
 
 
 @algorithm("List.reduce")

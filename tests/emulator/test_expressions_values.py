@@ -293,6 +293,7 @@ def test_lists_and_dictionaries() -> None:
     assert ee.List([[1, [2]], 3]).flatten().getInfo() == [1, 2, 3]
     assert ee.List([1, 2]).zip([3, 4]).getInfo() == [[1, 3], [2, 4]]
     assert ee.List([1, 2, 3]).reduce(ee.Reducer.sum()).getInfo() == 6
+    assert ee.List([1, 2, 3]).filter(ee.Filter.gt("item", 1)).getInfo() == [2, 3]
     assert ee.List([1, 2, 3]).iterate(lambda n, a: ee.Number(n).add(a), 10).getInfo() == 16
     numbers = ee.Dictionary.fromLists(["b", "a"], [2, 1])
     assert numbers.keys().getInfo() == ["a", "b"]
