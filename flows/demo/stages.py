@@ -86,11 +86,6 @@ class Stages:
             self._write()
         return stage
 
-    @property
-    def seconds(self) -> float:
-        """Spent on all stages, over all runs."""
-        return sum(stage.seconds for stage in self.stages.values())
-
     def _read(self) -> None:
         try:
             record = json.loads(self._path.read_text(encoding="utf-8"))
