@@ -1,7 +1,7 @@
 """Class fractions against the tools one would otherwise take, on one generated raster, in one run.
 
-Same lattice: `pipeline.class_fractions`, rasterstats' categorical zonal statistics and a rioxarray
-reprojection, each once per grid. Another zone: `pipeline.class_fractions`, and a plain loop of
+Same lattice: `pipeline.land_cover.class_fractions`, rasterstats' categorical zonal statistics and a
+rioxarray reprojection, each once per grid. Another zone: `class_fractions`, and a plain loop of
 rasterio.warp.reproject (nearest) and numpy.bincount. Then the other zone again, on grids for about
 ten seconds of work, with one Dask process and with two. Every baseline is given the raster in
 memory and, where it has a choice, its faster form; its answers are compared with ours.
@@ -38,13 +38,13 @@ from rasterio.warp import Resampling, reproject
 from rasterio.windows import Window
 from rasterstats import zonal_stats
 
-from pipeline.class_fractions import (
+from pipeline.grids import Grid
+from pipeline.land_cover.class_fractions import (
     LandCover,
     class_fractions_for_grids,
     class_fractions_on,
     open_land_cover,
 )
-from pipeline.grids import Grid
 from storage_schema.land_cover import MASKED, NUM_CLASSES
 
 SIDE_PX: Final = 4096

@@ -19,8 +19,8 @@ from typing import Any, Final
 from benchmarks.rebuild import POOL, SEASONS, rebuild
 from emulator.running import emulator_in_process
 from emulator.settings import EmulatorSettings
-from pipeline.forecast import forecast
-from pipeline.settings import RebuildSettings
+from pipeline.build.forecast import forecast
+from pipeline.sources.earth_engine.settings import RebuildSettings
 
 SIZES: Final = (100, 1_000, 10_000)
 FULL_SCALE: Final = 250_000

@@ -3,7 +3,7 @@
 All read the same shuffled patches of one cube on this machine, warm:
 
 1. the limit: bare tensorstore futures over the same chunks, nothing kept;
-2. ours: `training.patch_reader` up to tensors, two batches ahead;
+2. ours: `training.reading.patch_reader` up to tensors, two batches ahead;
 3. an xarray Dataset (zarr-python) in a PyTorch DataLoader with two worker processes;
 4. one GeoTIFF per band, as SSL4EO-S12 is published: not compressed (rasterio, one process).
 
@@ -31,8 +31,8 @@ from benchmarks.training_cube import make_cube
 from storage_schema.products import PRODUCTS, ProductName
 from storage_schema.status import Split
 from training.config import DataSettings
-from training.patch_index import PatchIndex, open_index
-from training.patch_reader import PatchReader, PatchRefs, arrays_of
+from training.reading.patch_index import PatchIndex, open_index
+from training.reading.patch_reader import PatchReader, PatchRefs, arrays_of
 
 BATCH: Final = 64
 REPEATS: Final = 5

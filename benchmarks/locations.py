@@ -21,12 +21,12 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.land_mask import is_land
-from pipeline.location_files import read_locations, write_locations
-from pipeline.location_settings import parse_location_settings
-from pipeline.locations import make_locations, most_populous_cities
-from pipeline.spherical import CAUTIOUS_RADIUS_M, Spacing, find_overlaps, unit_vectors
-from pipeline.splits import assign_splits
+from pipeline.places.files import read_locations, write_locations
+from pipeline.places.land_mask import is_land
+from pipeline.places.locations import make_locations, most_populous_cities
+from pipeline.places.settings import parse_location_settings
+from pipeline.places.spherical import CAUTIOUS_RADIUS_M, Spacing, find_overlaps, unit_vectors
+from pipeline.places.splits import assign_splits
 
 FULL, SHORT = 250_000, 20_000
 NUM_NAIVE: Final = 10_000

@@ -36,16 +36,16 @@ from benchmarks.training_cube import make_cube
 from storage_schema.status import Split
 from training.config import DataSettings, RunSettings, parse_run_settings
 from training.distributed import processes
-from training.features import LabelledFeatures, features_of_cubes, labelled_patches
-from training.label_similarity import label_similarity
-from training.losses import soft_loss
-from training.patch_index import PatchIndex, open_index
-from training.patch_reader import PatchReader, PatchRefs
+from training.evaluation.features import LabelledFeatures, features_of_cubes, labelled_patches
+from training.evaluation.probe import score
+from training.loop.steps import set_learning_rate, training_step
+from training.network.siamese import SiameseNetwork, follow
+from training.objective.label_similarity import label_similarity
+from training.objective.losses import soft_loss
 from training.pretrain import Run, batches_of, prepare
-from training.probe import score
+from training.reading.patch_index import PatchIndex, open_index
+from training.reading.patch_reader import PatchReader, PatchRefs
 from training.schedules import ema_momentum, learning_rate
-from training.siamese import SiameseNetwork, follow
-from training.steps import set_learning_rate, training_step
 
 LOCATIONS, LOCATIONS_SHORT = 480, 160
 EPOCHS, EPOCHS_SHORT = 24, 2

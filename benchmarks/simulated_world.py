@@ -28,8 +28,8 @@ from pyproj import Transformer
 
 from emulator.simulated_world.world import SimulatedWorld
 from emulator.worlds import Bounds, ImageRecord
-from pipeline.location_settings import GaussianAroundCities
-from pipeline.locations import make_locations
+from pipeline.places.locations import make_locations
+from pipeline.places.settings import GaussianAroundCities
 from storage_schema.products import published_statistics
 
 PLACES, PLACES_SHORT = 500, 60

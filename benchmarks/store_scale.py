@@ -24,10 +24,11 @@ from typing import Any, Final
 import numpy as np
 import xarray as xr
 
-from pipeline.audit import audit_cube
-from pipeline.builder import build_cube
-from pipeline.object_storage import ObjectStorage
-from pipeline.patch_store import BatchMarker, marker_key
+from pipeline.build.builder import build_cube
+from pipeline.cube.audit import audit_cube
+from pipeline.cube.object_storage import ObjectStorage
+from pipeline.cube.patch_store import BatchMarker, marker_key
+from pipeline.cube.seal import seal_cube
 from pipeline.patches import (
     Acquisition,
     LocationPatches,
@@ -35,7 +36,6 @@ from pipeline.patches import (
     ProductPatch,
     SeasonPatches,
 )
-from pipeline.seal import seal_cube
 from pipeline.sources.one_by_one import ReadsOneByOne
 from storage_schema.layout import CubeDescription
 from storage_schema.products import ProductName

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from emulator.running import emulator_in_process
 from emulator.settings import EmulatorSettings
-from pipeline.object_storage import ObjectStorage
-from pipeline.rebuild import rebuild_cube
-from pipeline.seal import seal_cube
-from pipeline.settings import RebuildSettings
+from pipeline.build.rebuild import rebuild_cube
+from pipeline.cube.object_storage import ObjectStorage
+from pipeline.cube.seal import seal_cube
+from pipeline.sources.earth_engine.settings import RebuildSettings
 from storage_schema.products import PRODUCT_NAMES
 
 

@@ -25,11 +25,11 @@ import torch
 from benchmarks.training_cube import make_cube
 from training.config import parse_run_settings
 from training.distributed import processes
-from training.patch_reader import PatchBatch, PatchRefs
+from training.loop.steps import ViewPair, set_learning_rate, training_step
+from training.network.siamese import follow
 from training.pretrain import Run, batches_of, make_pair, prepare
+from training.reading.patch_reader import PatchBatch, PatchRefs
 from training.schedules import ema_momentum
-from training.siamese import follow
-from training.steps import ViewPair, set_learning_rate, training_step
 
 PEAK_FLOPS: Final = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "V100": 125e12}
 """Dense bf16 (V100: fp16). Source: the vendor's data sheets."""

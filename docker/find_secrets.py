@@ -14,7 +14,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from pipeline.object_storage import ObjectStorage
+from pipeline.cube.object_storage import ObjectStorage
 
 STORE = "s3://cubes"
 RECORDS = ("artifacts", "logs", "flow_runs", "task_runs", "deployments", "work_pools")

@@ -23,12 +23,12 @@ import yaml
 from pydantic import BaseModel
 
 from flows.command_line import app
-from pipeline.location_settings import LocationSettings
-from pipeline.settings import RebuildSettings
+from groundwork.settings_text import bounds_of
+from pipeline.places.settings import LocationSettings
+from pipeline.sources.earth_engine.settings import RebuildSettings
 from storage_schema import layout, status
 from storage_schema.land_cover import CLASSES, LabelStatus
 from storage_schema.products import PRODUCT_NAMES, PRODUCTS, published_statistics
-from storage_schema.settings_text import bounds_of
 from training.config import RunSettings
 from training.presets import PRESETS
 

@@ -22,7 +22,7 @@ from pydantic import (
 
 from emulator.errors import CatalogueError
 from emulator.worlds import LonLat
-from storage_schema.settings_text import (
+from groundwork.settings_text import (
     PathText,
     SettingsError,
     cut,

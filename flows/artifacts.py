@@ -21,12 +21,12 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
-from pipeline.budget import Ledger
-from pipeline.builder import Build
-from pipeline.forecast import Forecast
-from pipeline.inspection import CubeFacts, inspect_cube
-from pipeline.object_storage import ObjectStorage
-from pipeline.patch_store import BatchMarker
+from pipeline.build.builder import Build
+from pipeline.build.forecast import Forecast
+from pipeline.cube.inspection import CubeFacts, inspect_cube
+from pipeline.cube.object_storage import ObjectStorage
+from pipeline.cube.patch_store import BatchMarker
+from pipeline.ledger import Ledger
 
 _BETWEEN_UPDATES_S: Final = 5.0
 

@@ -11,7 +11,7 @@ from prefect.client.schemas.objects import State, TaskRun
 
 from flows.artifacts import BuildArtifacts
 from flows.states import partial
-from pipeline.builder import Build
+from pipeline.build.builder import Build
 from pipeline.errors import SoftconError, TransientError
 
 BATCHES_PER_TASK = 16

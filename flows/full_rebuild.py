@@ -14,7 +14,7 @@ from flows.rebuild_dataset import rebuild_dataset
 from flows.seal_and_audit import seal_and_audit
 from flows.states import is_partial, resumable_flow
 from pipeline.errors import InputError
-from pipeline.settings import RebuildSettings
+from pipeline.sources.earth_engine.settings import RebuildSettings
 from training.config import RunSettings
 
 

@@ -11,15 +11,15 @@ from pydantic import Field
 from flows.artifacts import BuildArtifacts
 from flows.building import BATCHES_PER_TASK, build_all
 from flows.states import resumable_flow
-from pipeline.builder import Execution
-from pipeline.importing import DEFAULT_SPLIT, open_import
-from pipeline.lease import wait_while_silent
-from pipeline.location_settings import MAX_SEED, SplitSettings
-from pipeline.object_storage import ObjectStorage
-from pipeline.settings import SCHEDULER, WHICH_SCHEDULER
+from groundwork.settings_text import Matching, PathText, SettingsModel
+from pipeline.build.builder import Execution
+from pipeline.build.importing import DEFAULT_SPLIT, open_import
+from pipeline.cube.lease import wait_while_silent
+from pipeline.cube.object_storage import ObjectStorage
+from pipeline.places.settings import MAX_SEED, SplitSettings
+from pipeline.sources.earth_engine.settings import SCHEDULER, WHICH_SCHEDULER
 from storage_schema.layout import LOCATIONS_PER_BATCH
 from storage_schema.products import ProductName
-from storage_schema.settings_text import Matching, PathText, SettingsModel
 
 
 class ImportSettings(SettingsModel):

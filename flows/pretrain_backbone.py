@@ -14,7 +14,7 @@ from pydantic import Field
 from flows.artifacts import show_link
 from flows.states import partial, resumable_flow
 from flows.training_process import run_processes, run_slurm_job
-from storage_schema.settings_text import SettingsModel
+from groundwork.settings_text import SettingsModel
 from training.choices import Layout
 from training.config import RunSettings
 
@@ -76,8 +76,8 @@ def train(settings: RunSettings, launch: LaunchSettings) -> bool:
 @task(cache_policy=NO_CACHE, persist_result=False)
 def finish(out: Path, backbone: str | None, layout: Layout) -> tuple[str, str]:
     """Export, and draw the run; returns where both are."""
-    from training.export import export_backbone
-    from training.run_report import write_run_report
+    from training.backbones.export import export_backbone
+    from training.loop.run_report import write_run_report
 
     weights = Path(backbone) if backbone is not None else out / "backbone.safetensors"
     export_backbone(out, weights, layout)

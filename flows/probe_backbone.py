@@ -56,8 +56,8 @@ def probe(
     device: str,
 ) -> dict[str, tuple[float, float, float]]:
     """Probe; the scores are also written into the cards beside the weights."""
-    from training import probe as training_probe
-    from training.export import record_scores
+    from training.backbones.export import record_scores
+    from training.evaluation import probe as training_probe
 
     found = training_probe.probe_backbone(
         Path(weights),

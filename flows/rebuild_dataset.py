@@ -11,11 +11,11 @@ from pydantic import Field
 from flows.artifacts import BuildArtifacts, show_forecast
 from flows.building import BATCHES_PER_TASK, build_all
 from flows.states import resumable_flow
-from pipeline.forecast import forecast_build
-from pipeline.lease import wait_while_silent
-from pipeline.object_storage import ObjectStorage
-from pipeline.rebuild import open_rebuild
-from pipeline.settings import RebuildSettings
+from pipeline.build.forecast import forecast_build
+from pipeline.build.rebuild import open_rebuild
+from pipeline.cube.lease import wait_while_silent
+from pipeline.cube.object_storage import ObjectStorage
+from pipeline.sources.earth_engine.settings import RebuildSettings
 
 
 @resumable_flow("rebuild-dataset")

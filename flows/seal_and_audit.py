@@ -13,11 +13,11 @@ from prefect.states import Failed
 
 from flows.artifacts import show_link, show_table
 from flows.states import resumable_flow
-from pipeline.audit import AuditResult, audit_cube
-from pipeline.lease import wait_while_silent
-from pipeline.object_storage import ObjectStorage
-from pipeline.report import report_cube
-from pipeline.seal import seal_cube
+from pipeline.cube.audit import AuditResult, audit_cube
+from pipeline.cube.lease import wait_while_silent
+from pipeline.cube.object_storage import ObjectStorage
+from pipeline.cube.seal import seal_cube
+from pipeline.report.page import report_cube
 
 REPORT_KEY: Final = "provenance/report.html"
 """Where the report lies in a cube: beside the other records that the digest does not cover."""

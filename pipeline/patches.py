@@ -15,7 +15,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.budget import Ledger
+from pipeline.ledger import Ledger
 from storage_schema.land_cover import LabelStatus
 from storage_schema.products import DYNAMIC_WORLD, PRODUCTS, BandGroup, Product, ProductName
 from storage_schema.status import OrbitPass, PatchStatus, Split, StatusReason

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.object_storage import ObjectStorage
+from pipeline.cube.object_storage import ObjectStorage
 from tests.s3_server import ACCESS_KEY, SECRET_KEY, s3_server, weed_binary
 
 ROOT = Path(__file__).parent.parent

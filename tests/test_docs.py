@@ -25,9 +25,9 @@ from docs.make_reference import made_page
 from emulator.running import emulator_in_process
 from emulator.settings import EmulatorSettings
 from flows.command_line import app, run
-from pipeline.location_settings import LocationSettings
-from pipeline.settings import RebuildSettings
-from storage_schema.settings_text import SettingsModel
+from groundwork.settings_text import SettingsModel
+from pipeline.places.settings import LocationSettings
+from pipeline.sources.earth_engine.settings import RebuildSettings
 from tests.ssl4eo_s12_layout import write_layout
 from tests.training.small_cube import write_cube
 from training.config import RunSettings
@@ -269,9 +269,14 @@ def test_recipes_for_reading_a_cube_run(with_cube: Path, monkeypatch: pytest.Mon
 def write_backbones(folder: Path) -> None:
     """Untrained backbones in the three layouts, as `softcon export` writes them."""
     from storage_schema.products import published_statistics
-    from training.backbone_files import NORMALISATION, BackboneCard, to_layout, write_backbone
-    from training.encoders import make_encoder
-    from training.patch_index import band_order
+    from training.backbones.backbone_files import (
+        NORMALISATION,
+        BackboneCard,
+        to_layout,
+        write_backbone,
+    )
+    from training.network.encoders import make_encoder
+    from training.reading.patch_index import band_order
 
     bands = band_order("s2_l1c")
     names = [f"s2_l1c {band}" for band in bands]
@@ -306,7 +311,9 @@ def stand_in_for_dinov2(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_code_for_using_a_backbone_runs(with_cube: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from training.backbone_files import load_encoder  # repairs timm beside a PyTorch without CUDA
+    from training.backbones.backbone_files import (
+        load_encoder,  # repairs timm beside a PyTorch without CUDA
+    )
 
     monkeypatch.chdir(with_cube)
     write_backbones(with_cube)

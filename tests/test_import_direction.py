@@ -1,4 +1,8 @@
-"""Who may import whom: ``pipeline -> storage_schema <- training``; ``flows -> all``."""
+"""Who may import whom: packages among each other, and the floors inside them.
+
+`docs/architecture.md` draws the same picture. A module may import from its own room and from lower
+floors; two rooms of one floor do not know each other.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +13,36 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ROOMS = {"storage_schema", "pipeline", "training", "emulator", "flows"}
 ALLOWED = {
+    "groundwork": set(),
     "storage_schema": set(),
-    "pipeline": {"storage_schema"},
-    "training": {"storage_schema"},
-    "emulator": {"storage_schema"},
-    "flows": ROOMS,
+    "pipeline": {"groundwork", "storage_schema"},
+    "training": {"groundwork", "storage_schema"},
+    "emulator": {"groundwork", "storage_schema"},
+    "flows": {"groundwork", "storage_schema", "pipeline", "training", "emulator"},
 }
+FLOORS = {
+    "pipeline": (
+        {"errors", "grids", "heap", "ledger"},
+        {"land_cover", "patches", "places"},
+        {"cube", "sources"},
+        {"build", "report"},
+    ),
+    "training": (
+        {"choices", "errors", "presets", "schedules"},
+        {"checkpoints", "config", "distributed"},
+        {"network", "objective", "reading"},
+        {"backbones", "loop"},
+        {"evaluation"},
+        {"pretrain"},
+    ),
+}
+"""From the ground up: the modules and folders of a package by floor."""
 SOLE_IMPORTERS = {
-    "ee": {"pipeline/sources/earth_engine.py"},
+    "ee": {"pipeline/sources/earth_engine/source.py"},
 }
 FORBIDDEN = {
+    "groundwork": {"torch", "prefect", "dask", "rasterio"},
     "storage_schema": {"torch", "prefect", "dask", "rasterio"},
     "pipeline": {"torch", "prefect"},
     "training": {"prefect"},
@@ -28,36 +50,53 @@ FORBIDDEN = {
 }
 
 
-def imported_packages(path: Path) -> Iterator[str]:
+def imported_modules(path: Path) -> Iterator[str]:
+    """Yield every module that a file imports, a name of a package as if it were a module."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[0] for alias in node.names)
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative imports hide where a name comes from"
-            yield str(node.module).split(".")[0]
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def modules() -> list[Path]:
-    return sorted(
-        p for room in ROOMS if (ROOT / room).is_dir() for p in (ROOT / room).rglob("*.py")
-    )
+def modules(*packages: str) -> list[Path]:
+    return sorted(path for package in packages for path in (ROOT / package).rglob("*.py"))
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
-def test_module_imports_only_rooms_it_may(path: Path) -> None:
-    name = str(path.relative_to(ROOT))
-    room = path.relative_to(ROOT).parts[0]
-    imported = set(imported_packages(path))
-    assert imported & ROOMS <= ALLOWED[room] | {room}
-    assert not imported & FORBIDDEN.get(room, set())
-    for package, importers in SOLE_IMPORTERS.items():
-        assert package not in imported or name in importers
+def floor_of(package: str, room: str) -> int:
+    floors = [number for number, rooms in enumerate(FLOORS[package]) if room in rooms]
+    assert len(floors) == 1, f"{package}/{room} stands on no floor, or on two: {floors}"
+    return floors[0]
 
 
-def test_every_room_is_looked_at() -> None:
-    assert {path.relative_to(ROOT).parts[0] for path in modules()} >= {
-        "storage_schema",
-        "pipeline",
-        "emulator",
-        "flows",
-    }
+@pytest.mark.parametrize("package", ALLOWED)
+def test_package_imports_only_packages_it_may(package: str) -> None:
+    paths = modules(package)
+    assert paths, f"{package} has no modules"
+    for path in paths:
+        imported = {name.split(".")[0] for name in imported_modules(path)}
+        assert imported & set(ALLOWED) <= ALLOWED[package] | {package}, path
+        assert not imported & FORBIDDEN.get(package, set()), path
+        for sole, importers in SOLE_IMPORTERS.items():
+            assert sole not in imported or str(path.relative_to(ROOT)) in importers, path
+
+
+@pytest.mark.parametrize("package", FLOORS)
+def test_imports_inside_a_package_run_downward(package: str) -> None:
+    for path in modules(package):
+        parts = path.relative_to(ROOT / package).with_suffix("").parts
+        if parts == ("__init__",):
+            continue  # the package's public face
+        for name in imported_modules(path):
+            top, *inner = name.split(".")
+            if top == package and inner and inner[0] != parts[0]:
+                here, there = floor_of(package, parts[0]), floor_of(package, inner[0])
+                assert there < here, f"{path.relative_to(ROOT)} imports {name}, which is not below"
+
+
+def test_an_import_that_runs_up_is_seen(tmp_path: Path) -> None:
+    path = tmp_path / "module.py"
+    path.write_text("from pipeline import build\nimport pipeline.cube.seal\n")
+    assert list(imported_modules(path)) == ["pipeline.build", "pipeline.cube.seal"]
+    assert floor_of("pipeline", "build") > floor_of("pipeline", "cube")

@@ -44,7 +44,7 @@ def test_the_demo_of_a_wheel_runs_in_an_empty_folder(tmp_path: Path) -> None:
         names = set(archive.namelist())
         archive.extractall(site)
     for needed in (
-        "pipeline/templates/report.css",
+        "pipeline/report/templates/report.css",
         "flows/demo/templates/demo.html",
         "flows/demo/virginia_coast/s2_l1c.yaml",
         "flows/prefect.yaml",

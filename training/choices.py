@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 LabelSimilarity = Literal["cosine", "cosine_fractions", "jaccard", "bray_curtis", "dominant_class"]
-"""See `training.label_similarity`."""
+"""See `training.objective.label_similarity`."""
 SoftForm = Literal["bce", "softmax", "mse"]
-"""See `training.losses.soft_loss`."""
+"""See `training.objective.losses.soft_loss`."""
 Layout = Literal["timm", "torchvision", "dinov2"]
-"""Whose key names exported weights have; see `training.backbone_files`."""
+"""Whose key names exported weights have; see `training.backbones.backbone_files`."""

@@ -11,8 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from storage_schema.products import PRODUCTS, ProductName
-from storage_schema.settings_text import (
+from groundwork.settings_text import (
     Matching,
     PathText,
     SettingsError,
@@ -20,6 +19,7 @@ from storage_schema.settings_text import (
     read_settings,
     sentence_of,
 )
+from storage_schema.products import PRODUCTS, ProductName
 from training.choices import LabelSimilarity, SoftForm
 from training.errors import ConfigurationError
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from storage_schema.settings_text import shown
+from groundwork.settings_text import shown
 
 _VIT: Final = {
     "model": {"initialise": "hub", "token_drop": 0.5},

@@ -27,7 +27,6 @@ from torch import nn
 from storage_schema.status import Split
 from training.checkpoints import find_checkpoint, list_checkpoints, save_checkpoint
 from training.config import RunSettings, read_run_settings
-from training.cube_files import CubeFiles
 from training.distributed import Processes, any_rank, mean_over_ranks, processes
 from training.errors import (
     ConfigurationError,
@@ -35,16 +34,23 @@ from training.errors import (
     OutOfMemoryError,
     TrainingError,
 )
-from training.label_similarity import needs_fractions
-from training.monitors import collapse_monitors
-from training.patch_index import PatchIndex, open_index, read_statistics
-from training.patch_reader import PatchBatch, PatchReader, PatchRefs
-from training.run_log import RunLog
-from training.sample_order import SampleOrder
+from training.loop.monitors import collapse_monitors
+from training.loop.run_log import RunLog
+from training.loop.steps import (
+    LossTerms,
+    ViewPair,
+    make_optimiser,
+    set_learning_rate,
+    training_step,
+)
+from training.network.siamese import SiameseNetwork, follow
+from training.objective.label_similarity import needs_fractions
+from training.reading.cube_files import CubeFiles
+from training.reading.patch_index import PatchIndex, open_index, read_statistics
+from training.reading.patch_reader import PatchBatch, PatchReader, PatchRefs
+from training.reading.sample_order import SampleOrder
+from training.reading.views import ViewMaker, draw_parameters
 from training.schedules import ema_momentum, learning_rate
-from training.siamese import SiameseNetwork, follow
-from training.steps import LossTerms, ViewPair, make_optimiser, set_learning_rate, training_step
-from training.views import ViewMaker, draw_parameters
 
 REQUEUE_SIGNALS: Final = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 """A cluster's warning before it ends a job, or Ctrl-C: save, and leave for the next run."""
@@ -333,7 +339,7 @@ def _evaluate(run: Run, lines: RunLog | None) -> None:
     if not every or (epoch % every and run.step != run.total_steps):
         return
     if lines is not None:
-        from training.validation import validate
+        from training.evaluation.validation import validate
 
         found = validate(run.settings, run.network.base_encoder, run.views, run.who.device)
         if found:

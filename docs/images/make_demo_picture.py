@@ -17,7 +17,7 @@ from PIL import Image
 from flows.demo.backbones import DemoBackbone
 from flows.demo.pictures import Picture, neighbours
 from training.config import read_run_settings
-from training.run_log import read_log
+from training.loop.run_log import read_log
 
 
 def pixels(picture: Picture) -> np.ndarray:

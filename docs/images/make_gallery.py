@@ -14,8 +14,7 @@ import numpy as np
 import zarr
 from PIL import Image, ImageDraw, ImageFont
 
-from pipeline.report import percent
-from pipeline.report_gallery import (
+from pipeline.report.gallery import (
     LABEL_COLOURS,
     FractionBar,
     Rgb,
@@ -26,7 +25,8 @@ from pipeline.report_gallery import (
     sar_picture,
     view_patch,
 )
-from pipeline.report_summary import read_description, read_small_arrays
+from pipeline.report.page import percent
+from pipeline.report.summary import read_description, read_small_arrays
 
 _SIDE: Final = 264
 _GAP: Final = 14

@@ -148,7 +148,7 @@ def _check_arguments(arguments: Sequence[str]) -> None:
 
 def _sentence(error: Exception) -> str:
     if isinstance(error, OSError):
-        from storage_schema.settings_text import cut
+        from groundwork.settings_text import cut
 
         return f"the name {cut(str(error.filename))} is too long for a file: check the path"
     return str(error)

@@ -15,8 +15,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 def seal(cube: Cube, json_output: Json = False) -> int:
     """Seal a complete cube: statistics, class frequencies, patches.parquet, digest."""
-    from pipeline.object_storage import ObjectStorage
-    from pipeline.seal import seal_cube
+    from pipeline.cube.object_storage import ObjectStorage
+    from pipeline.cube.seal import seal_cube
 
     with progress_bar("sealing", "batches") as report:
         found = seal_cube(ObjectStorage(cube), report)
@@ -33,8 +33,8 @@ def seal(cube: Cube, json_output: Json = False) -> int:
 def inspect(cube: Cube, json_output: Json = False) -> int:
     """Show what a cube holds, in a table that fits a terminal."""
     from flows.command_line.inspect_table import inspection_table
-    from pipeline.inspection import inspect_cube
-    from pipeline.object_storage import ObjectStorage
+    from pipeline.cube.inspection import inspect_cube
+    from pipeline.cube.object_storage import ObjectStorage
 
     found = inspect_cube(ObjectStorage(cube))
     if json_output:
@@ -62,8 +62,8 @@ def audit(
     Structure, markers, small arrays and the seal are checked wholly; checksums, ranges, and status
     against content for a spread of batches, or for all of them.
     """
-    from pipeline.audit import audit_cube, unmark_damaged
-    from pipeline.object_storage import ObjectStorage
+    from pipeline.cube.audit import audit_cube, unmark_damaged
+    from pipeline.cube.object_storage import ObjectStorage
 
     with progress_bar("auditing", "batches") as report:
         result = audit_cube(ObjectStorage(cube), all_batches=every, progress=report)
@@ -108,14 +108,14 @@ def report(
 ) -> int:
     """Write a self-contained HTML report of a cube, or of a training run (a run's also as .png)."""
     if (Path(cube) / "run.json").is_file():
-        from training.run_report import write_run_report
+        from training.loop.run_report import write_run_report
 
         write_run_report(Path(cube), out)
         stdout.print(str(out), markup=False, soft_wrap=True)
         return 0
+    from pipeline.cube.object_storage import ObjectStorage
     from pipeline.errors import InputError
-    from pipeline.object_storage import ObjectStorage
-    from pipeline.report import report_cube
+    from pipeline.report.page import report_cube
 
     check_output(out, cube)
     if out.suffix != ".html":
@@ -130,8 +130,8 @@ def card(
     out: Annotated[Path, typer.Option(help="The Markdown file to write.")],
 ) -> int:
     """Write the data card of a sealed cube: content, labels, origin, licences, as Markdown."""
-    from pipeline.data_card import write_data_card
-    from pipeline.object_storage import ObjectStorage
+    from pipeline.cube.object_storage import ObjectStorage
+    from pipeline.report.data_card import write_data_card
 
     check_output(out, cube)
     write_data_card(ObjectStorage(cube), out)
@@ -144,11 +144,11 @@ def export_labels(
     json_file: Annotated[Path, typer.Option("--json", help="The label file to write.")],
 ) -> int:
     """Write the multi-labels of a cube as an SSL4EO-S12-ML label file."""
+    from pipeline.cube.label_export import export_labels as collect
+    from pipeline.cube.object_storage import ObjectStorage
+    from pipeline.cube.patch_store import PatchStore
     from pipeline.errors import InputError
-    from pipeline.label_export import export_labels as collect
-    from pipeline.object_storage import ObjectStorage
-    from pipeline.patch_store import PatchStore
-    from pipeline.sources.ssl4eo_s12_labels import write_labels
+    from pipeline.sources.ssl4eo_s12.labels import write_labels
 
     check_output(json_file, cube)
     labels, statuses = collect(PatchStore.open(ObjectStorage(cube)))

@@ -39,7 +39,7 @@ def deploy(
 
 
 def _defaults(rebuild: Path | None, pretrain: Path | None) -> dict[str, dict[str, Any]]:
-    from pipeline.settings import read_rebuild_settings
+    from pipeline.sources.earth_engine.settings import read_rebuild_settings
     from training.config import read_run_settings
 
     found: dict[str, dict[str, Any]] = {}

@@ -11,8 +11,8 @@ import typer
 from flows.command_line.output import print_json, progress_bar, stdout
 
 if TYPE_CHECKING:
-    from pipeline.builder import BuildSummary
-    from pipeline.location_settings import SplitSettings
+    from pipeline.build.builder import BuildSummary
+    from pipeline.places.settings import SplitSettings
     from storage_schema.products import ProductName
 
 _SPLITS: Final = ("train", "validation", "test")
@@ -75,11 +75,11 @@ def ssl4eo_s12(
     S2 pixels arrive bit-identical; the UTM grid that the published GeoTIFFs lost is estimated and
     its error stored. One bad location or file never stops the rest: it gets a status and a warning.
     """
-    from pipeline.builder import Execution
+    from pipeline.build.builder import Execution
+    from pipeline.build.importing import import_ssl4eo_s12
+    from pipeline.cube.object_storage import ObjectStorage
     from pipeline.errors import InputError
-    from pipeline.importing import import_ssl4eo_s12
-    from pipeline.object_storage import ObjectStorage
-    from pipeline.settings import SCHEDULER, WHICH_SCHEDULER
+    from pipeline.sources.earth_engine.settings import SCHEDULER, WHICH_SCHEDULER
     from storage_schema.layout import LOCATIONS_PER_BATCH
 
     if workers is not None and dask is not None:
@@ -121,9 +121,9 @@ def _parse_split(
 ) -> SplitSettings:
     from pydantic import ValidationError
 
+    from groundwork.settings_text import sentence_of
     from pipeline.errors import InputError
-    from pipeline.location_settings import SplitSettings
-    from storage_schema.settings_text import sentence_of
+    from pipeline.places.settings import SplitSettings
 
     values: dict[str, Any] = {"block_size_m": block_size_m, "buffer_m": buffer_m}
     if shares is not None:

@@ -8,7 +8,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.inspection import CubeFacts
+from pipeline.cube.inspection import CubeFacts
 
 _STATUSES = ("complete", "no_acquisition", "rejected", "failed", "pending")
 

@@ -29,9 +29,9 @@ def sample(
     The same configuration gives the same bytes; the first 100 of 1,000 drawn locations are those of
     a list of 100.
     """
-    from pipeline.location_files import write_locations
-    from pipeline.location_settings import read_location_settings
-    from pipeline.locations import make_locations
+    from pipeline.places.files import write_locations
+    from pipeline.places.locations import make_locations
+    from pipeline.places.settings import read_location_settings
 
     settings = read_location_settings(config)
     with progress_bar("sampling", "locations") as report:
@@ -54,8 +54,8 @@ def show(
     out: Annotated[Path, typer.Option(help="Map to write: .html (self-contained) or .svg.")],
 ) -> int:
     """Draw the locations on a map of the world."""
-    from pipeline.location_files import read_locations
-    from pipeline.location_map import write_map
+    from pipeline.places.files import read_locations
+    from pipeline.report.location_map import write_map
 
     write_map(read_locations(file), out, title=file.stem)
     stdout.print(str(out), markup=False, soft_wrap=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from rich.console import Console
 
 if TYPE_CHECKING:
-    from pipeline.patch_store import BatchMarker
+    from pipeline.cube.patch_store import BatchMarker
 
 _MOST_CHARS = 1500
 

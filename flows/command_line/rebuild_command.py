@@ -10,7 +10,7 @@ import typer
 from flows.command_line.output import complain, print_json, progress_bar, stderr, stdout
 
 if TYPE_CHECKING:
-    from pipeline.builder import BuildSummary
+    from pipeline.build.builder import BuildSummary
 
 
 Config = Annotated[Path, typer.Argument(help="YAML file; see configs/rebuild_*.yaml.")]
@@ -42,9 +42,9 @@ def rebuild(
     Only complete batches count: after Ctrl-C, a crash or a used-up budget nothing is lost but the
     batches that were under way. Exit code 3 says that batches are left, for one of these reasons.
     """
-    from pipeline.forecast import forecast_build
-    from pipeline.rebuild import open_rebuild
-    from pipeline.settings import read_rebuild_settings
+    from pipeline.build.forecast import forecast_build
+    from pipeline.build.rebuild import open_rebuild
+    from pipeline.sources.earth_engine.settings import read_rebuild_settings
 
     all_changes = list(changes or [])
     if dask is not None:
@@ -87,8 +87,8 @@ def forecast(
 
     Nothing is written. Without a pilot only what the plan knows: requests and pixels.
     """
-    from pipeline.forecast import forecast_new
-    from pipeline.settings import read_rebuild_settings
+    from pipeline.build.forecast import forecast_new
+    from pipeline.sources.earth_engine.settings import read_rebuild_settings
 
     found = forecast_new(read_rebuild_settings(config, changes or []), config.parent, pilot)
     if json_output:

@@ -88,7 +88,7 @@ def probe(
 ) -> int:
     """Score a backbone by multi-label classification of land cover on the test split of cubes."""
     from training.errors import ConfigurationError
-    from training.probe import (
+    from training.evaluation.probe import (
         finetune_backbone,
         probe_backbone,
         probe_on_dataset,
@@ -131,7 +131,7 @@ def probe(
     if out is not None:
         write_result(out, found)
     if record:
-        from training.export import record_scores
+        from training.backbones.export import record_scores
 
         record_scores(weights, found)
     if json_output:
@@ -160,7 +160,7 @@ def export(
     ] = False,
 ) -> int:
     """Write the trained encoder for users of timm, torchvision or DINOv2, with a model card."""
-    from training.export import export_backbone
+    from training.backbones.export import export_backbone
 
     export_backbone(checkpoint, out, layout.value, untrained=untrained)
     stdout.print(str(out), markup=False, soft_wrap=True)

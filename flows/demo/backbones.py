@@ -132,15 +132,15 @@ def _pretrain(backbone: DemoBackbone) -> None:
 
 
 def _export(backbone: DemoBackbone) -> None:
-    from training.export import export_backbone
+    from training.backbones.export import export_backbone
 
     export_backbone(backbone.run, backbone.weights, "timm")
     export_backbone(backbone.run, backbone.untrained, "timm", untrained=True)
 
 
 def _probe(backbone: DemoBackbone) -> Mapping[str, Any]:
-    from training.export import record_scores
-    from training.probe import probe_backbone
+    from training.backbones.export import record_scores
+    from training.evaluation.probe import probe_backbone
 
     found: dict[str, Any] = {}
     for name, weights in (("trained", backbone.weights), ("random", backbone.untrained)):

@@ -15,13 +15,13 @@ import yaml
 
 from flows.command_line.output import Report
 from flows.demo.stages import Stages
-from pipeline.builder import BuildSummary
+from pipeline.build.builder import BuildSummary
+from pipeline.cube.object_storage import ObjectStorage
 from pipeline.errors import CubeDamagedError, InputError, TransientError
 from pipeline.grids import to_lon_lat
-from pipeline.location_files import Locations, write_locations
-from pipeline.location_settings import SplitSettings
-from pipeline.object_storage import ObjectStorage
-from pipeline.settings import RebuildSettings
+from pipeline.places.files import Locations, write_locations
+from pipeline.places.settings import SplitSettings
+from pipeline.sources.earth_engine.settings import RebuildSettings
 from storage_schema.products import PATCH_SIZE_M
 from storage_schema.status import Split
 
@@ -103,7 +103,7 @@ def make_cube(cube: DemoCube, stages: Stages, bar: Bar) -> None:
 
 
 def _seal(address: str, bar: Bar) -> Mapping[str, Any]:
-    from pipeline.seal import seal_cube
+    from pipeline.cube.seal import seal_cube
 
     with bar("sealing", "batches") as progress:
         found = seal_cube(ObjectStorage(address), progress)
@@ -111,7 +111,7 @@ def _seal(address: str, bar: Bar) -> Mapping[str, Any]:
 
 
 def _audit(address: str, bar: Bar) -> Mapping[str, Any]:
-    from pipeline.audit import audit_cube
+    from pipeline.cube.audit import audit_cube
 
     with bar("auditing", "batches") as progress:
         found = audit_cube(ObjectStorage(address), all_batches=True, progress=progress)
@@ -124,7 +124,7 @@ def _audit(address: str, bar: Bar) -> Mapping[str, Any]:
 
 
 def _report(address: str, page: Path) -> None:
-    from pipeline.report import report_cube
+    from pipeline.report.page import report_cube
 
     report_cube(ObjectStorage(address), page)
 
@@ -171,7 +171,7 @@ def simulated_cube(out: Path, num_locations: int, bar: Bar) -> DemoCube:
 def _rebuild(values: Mapping[str, Any], folder: Path, world: Any, bar: Bar) -> Mapping[str, Any]:
     """Start an emulator and rebuild from it."""
     from emulator.running import emulator_in_process
-    from pipeline.rebuild import rebuild_cube
+    from pipeline.build.rebuild import rebuild_cube
 
     with emulator_in_process(world) as emulator, bar("rebuilding", "batches") as progress:
         service = {**values["earth_engine"], "endpoint": emulator.url}
@@ -304,7 +304,7 @@ def ssl4eo_cube(out: Path, data: Path, bar: Bar) -> DemoCube:
     address = out / "ssl4eo_s12_sample.zarr"
 
     def build() -> Mapping[str, Any]:
-        from pipeline.importing import import_ssl4eo_s12
+        from pipeline.build.importing import import_ssl4eo_s12
 
         with bar("importing", "batches") as progress:
             summary = import_ssl4eo_s12(

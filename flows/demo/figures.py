@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
 
-from pipeline.svg import svg, tag, text_at, tick_at, ticks
+from pipeline.report.svg import svg, tag, text_at, tick_at, ticks
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 12.0, 10.0, 34.0
 _HEADROOM: Final = 0.06

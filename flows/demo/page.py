@@ -16,10 +16,10 @@ from flows.demo.cubes import DemoCube
 from flows.demo.figures import Scored, Series, interval_chart, line_chart, point_cloud
 from flows.demo.pictures import cloud, neighbours
 from flows.demo.stages import Stages
-from pipeline.report import page_environment, report_values, write_whole
-from pipeline.settings import HIGH_VOLUME_ENDPOINT
+from pipeline.report.page import page_environment, report_values, write_whole
+from pipeline.sources.earth_engine.settings import HIGH_VOLUME_ENDPOINT
 from storage_schema.land_cover import CLASSES
-from training.run_log import read_log
+from training.loop.run_log import read_log
 
 _GALLERY: Final = 4
 _QUERIES, _FOUND = 6, 5

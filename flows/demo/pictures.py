@@ -13,15 +13,15 @@ from PIL import Image
 
 from flows.demo.backbones import DemoBackbone, features_folder
 from pipeline.patches import Pixels
-from pipeline.report_gallery import jpeg_uri, optical_picture, sar_picture
+from pipeline.report.gallery import jpeg_uri, optical_picture, sar_picture
 from storage_schema.land_cover import CLASSES
 from storage_schema.products import PRODUCTS
 from storage_schema.status import Split
-from training.features import LabelledFeatures, labelled_patches
-from training.knn import unit_length
-from training.patch_index import PatchIndex, open_index
-from training.patch_reader import PatchRefs
-from training.probe import features_of_backbone
+from training.evaluation.features import LabelledFeatures, labelled_patches
+from training.evaluation.knn import unit_length
+from training.evaluation.probe import features_of_backbone
+from training.reading.patch_index import PatchIndex, open_index
+from training.reading.patch_reader import PatchRefs
 
 _PICTURE_PX: Final = 132
 _UNKNOWN_COLOUR: Final = "#8b949e"

@@ -107,7 +107,7 @@ def _draw(
 
 
 def _num_locations(cubes: Sequence[Path], modality: ImageProduct) -> int:
-    from training.patch_index import open_index
+    from training.reading.patch_index import open_index
 
     data = DataSettings(cubes=tuple(str(cube) for cube in cubes), modality=(modality,))
     return len(open_index(data, Split.TRAIN))

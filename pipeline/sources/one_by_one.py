@@ -6,8 +6,8 @@ from abc import abstractmethod
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING
 
-from pipeline.budget import Ledger
 from pipeline.errors import SoftconError
+from pipeline.ledger import Ledger
 from pipeline.patches import LocationPatches, ProductPatch
 from storage_schema.products import ProductName
 from storage_schema.status import PatchStatus, StatusReason

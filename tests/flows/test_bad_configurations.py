@@ -29,8 +29,8 @@ from emulator.settings import EmulatorSettings, make_app
 from flows.import_dataset import ImportSettings, import_dataset
 from flows.pretrain_backbone import pretrain_backbone
 from flows.rebuild_dataset import rebuild_dataset
-from pipeline.location_settings import parse_location_settings
-from pipeline.settings import parse_rebuild_settings
+from pipeline.places.settings import parse_location_settings
+from pipeline.sources.earth_engine.settings import parse_rebuild_settings
 from tests.emulator.rasters import ramp, write_catalogue, write_raster
 from training.config import parse_run_settings
 

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.audit import audit_cube
-from pipeline.budget import read_ledgers
-from pipeline.object_storage import ObjectStorage
-from pipeline.seal import seal_cube
+from pipeline.build.budget import read_ledgers
+from pipeline.cube.audit import audit_cube
+from pipeline.cube.object_storage import ObjectStorage
+from pipeline.cube.seal import seal_cube
 from tests.flows.stack import Stack, running_stack
 from tests.pipeline.rebuilding import configuration, digest_of, rebuild
 

@@ -26,13 +26,13 @@ from flows.pretrain_backbone import pretrain_backbone
 from flows.rebuild_dataset import rebuild_dataset
 from flows.seal_and_audit import seal_and_audit
 from flows.states import PARTIAL, PAUSES_S
-from pipeline.budget import Ledger
+from pipeline.cube.inspection import inspect_cube
+from pipeline.cube.lease import LEASE_KEY
+from pipeline.cube.object_storage import ObjectStorage
+from pipeline.cube.patch_store import PatchStore
 from pipeline.errors import InputError
-from pipeline.inspection import inspect_cube
-from pipeline.lease import LEASE_KEY
-from pipeline.object_storage import ObjectStorage
-from pipeline.patch_store import PatchStore
-from pipeline.settings import RebuildSettings
+from pipeline.ledger import Ledger
+from pipeline.sources.earth_engine.settings import RebuildSettings
 from tests.emulator.conftest import (  # noqa: F401 - fixtures
     _loopback_without_proxy,
     simulated_emulator,
@@ -171,10 +171,10 @@ def test_one_rebuild_per_cube_at_a_time(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from pipeline.lease import Lease
+    from pipeline.cube.lease import Lease
 
     cube = tmp_path / "cube.zarr"
-    monkeypatch.setattr("pipeline.lease.LEASE_S", 4.0)
+    monkeypatch.setattr("pipeline.cube.lease.LEASE_S", 4.0)
     settings = settings_of(simulated_emulator, cube)
     with Lease(ObjectStorage(str(cube)), lease_s=0.4):
         state = rebuild_dataset(settings, return_state=True)

@@ -13,7 +13,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from flows.command_line import run
-from pipeline.location_files import read_locations
+from pipeline.places.files import read_locations
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "configs").glob("locations_*.yaml"))
 

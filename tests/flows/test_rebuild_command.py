@@ -14,11 +14,11 @@ import pytest
 import yaml
 
 from flows.command_line import run
+from pipeline.cube.object_storage import ObjectStorage
+from pipeline.cube.patch_store import PatchStore
+from pipeline.cube.seal import seal_cube
 from pipeline.errors import InputError
-from pipeline.object_storage import ObjectStorage
-from pipeline.patch_store import PatchStore
-from pipeline.seal import seal_cube
-from pipeline.settings import read_rebuild_settings
+from pipeline.sources.earth_engine.settings import read_rebuild_settings
 from tests.emulator.conftest import (  # noqa: F401 - fixtures
     _loopback_without_proxy,
     simulated_emulator,
@@ -124,8 +124,8 @@ def test_what_earthengine_authenticate_stored_is_used(
     config: Path, complaint: Complaint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Google is not reachable from a test: that the token is tried is what can be seen here."""
-    from pipeline.settings import EarthEngineSettings
-    from pipeline.sources.earth_engine import _find_credentials
+    from pipeline.sources.earth_engine.settings import EarthEngineSettings
+    from pipeline.sources.earth_engine.source import _find_credentials
 
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)

@@ -29,7 +29,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from pipeline.object_storage import ObjectStorage
+from pipeline.cube.object_storage import ObjectStorage
 from tests.emulator.conftest import (  # noqa: F401 - fixtures
     _loopback_without_proxy,
     simulated_emulator,

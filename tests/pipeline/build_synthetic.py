@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from pipeline.builder import build_cube
-from pipeline.object_storage import ObjectStorage
+from pipeline.build.builder import build_cube
+from pipeline.cube.object_storage import ObjectStorage
 from tests.synthetic import SyntheticSource, describe_cube, location_names
 
 NUM_LOCATIONS = 6

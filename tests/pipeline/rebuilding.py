@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pipeline.builder import BuildSummary
-from pipeline.object_storage import ObjectStorage
-from pipeline.rebuild import rebuild_cube
-from pipeline.seal import seal_cube
-from pipeline.settings import RebuildSettings
+from pipeline.build.builder import BuildSummary
+from pipeline.build.rebuild import rebuild_cube
+from pipeline.cube.object_storage import ObjectStorage
+from pipeline.cube.seal import seal_cube
+from pipeline.sources.earth_engine.settings import RebuildSettings
 
 DATES = ["2021-09-22", "2021-06-21", "2021-03-20", "2020-12-21"]
 

@@ -13,8 +13,8 @@ import xarray as xr
 import zarr
 from zarr.storage import LocalStore
 
-from pipeline.builder import build_cube
-from pipeline.object_storage import ObjectStorage
+from pipeline.build.builder import build_cube
+from pipeline.cube.object_storage import ObjectStorage
 from storage_schema.conformance import Violation, find_violations
 from storage_schema.land_cover import CLASS_NAMES, derive_class_present
 from storage_schema.layout import (

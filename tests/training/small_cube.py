@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.builder import build_cube
-from pipeline.object_storage import ObjectStorage
+from pipeline.build.builder import build_cube
+from pipeline.cube.object_storage import ObjectStorage
+from pipeline.cube.seal import seal_cube
 from pipeline.patches import Acquisition, LocationPatches, ProductPatch, SeasonPatches
-from pipeline.seal import seal_cube
 from pipeline.sources.one_by_one import ReadsOneByOne
 from storage_schema.products import PRODUCT_NAMES, PRODUCTS, ProductName, published_statistics
 from storage_schema.status import PatchStatus, Split, StatusReason

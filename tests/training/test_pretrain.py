@@ -20,9 +20,9 @@ import yaml
 from training.checkpoints import find_checkpoint, list_checkpoints, load_checkpoint, save_checkpoint
 from training.config import parse_run_settings, read_run_settings
 from training.errors import ConfigurationError, NonFiniteLossError
+from training.loop.run_log import read_log
 from training.presets import PRESETS
 from training.pretrain import main, pretrain
-from training.run_log import read_log
 
 ROOT = Path(__file__).parents[2]
 EPOCHS = 4

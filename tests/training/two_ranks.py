@@ -9,7 +9,7 @@ import torch
 
 from training.config import LossSettings
 from training.distributed import processes
-from training.steps import objective
+from training.loop.steps import objective
 
 
 def main(folder: Path) -> None:

@@ -1,0 +1,1 @@
+"""Filling a cube: batches, budget, imports and rebuilds."""

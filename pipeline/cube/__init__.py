@@ -1,0 +1,1 @@
+"""The store of a cube, and everything derived from what it holds."""

@@ -1,0 +1,1 @@
+"""From land-cover rasters to class fractions."""

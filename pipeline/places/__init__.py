@@ -1,0 +1,1 @@
+"""Choosing places on Earth."""

@@ -1,0 +1,1 @@
+"""Patches from Earth Engine."""

@@ -1,0 +1,1 @@
+"""Patches from the published SSL4EO-S12 folders."""

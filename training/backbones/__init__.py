@@ -1,0 +1,1 @@
+"""Weights that leave a run: files, layouts, cards."""

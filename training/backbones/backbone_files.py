@@ -1,0 +1,192 @@
+"""Backbones as files, with what is needed to use them rightly: weights, and a JSON beside them.
+
+Layouts: `timm` (vit_small_patch14_dinov2, resnet50, ...), `torchvision` (resnet50, `fc` left out),
+`dinov2` (the vision_transformer of facebookresearch/dinov2, which SoftCon's authors publish in).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from training.choices import Layout
+from training.errors import ConfigurationError
+from training.network.encoders import is_transformer, make_encoder
+
+_BASE: Final = "base_encoder."
+
+
+@dataclass(frozen=True, slots=True)
+class BackboneCard:
+    """What belongs to weights, and is lost without a file beside them.
+
+    Args:
+        encoder: name in timm.
+        layout: of the keys.
+        bands: in the order of the input channels, `s2_l1c B1`, ...
+        mean: per band; DN for Sentinel-2, dB for Sentinel-1.
+        std: per band.
+        normalisation: in words.
+        image_size: side of the input in pretraining, pixels.
+        modality: products.
+        cubes: address and digest of what it was trained on.
+        step: optimiser steps.
+        probe: scores by method, as `softcon probe --record` wrote them; None before.
+        attribution: of the data.
+    """
+
+    encoder: str
+    layout: Layout
+    bands: list[str]
+    mean: list[float]
+    std: list[float]
+    normalisation: str
+    image_size: int
+    modality: list[str]
+    cubes: list[dict[str, Any]]
+    step: int
+    probe: dict[str, Any] | None
+    attribution: list[str]
+
+
+NORMALISATION: Final = (
+    "per band (x - (mean - 2 std)) / (4 std), clipped to 0..1; pixels without data become 0.5"
+)
+
+
+def load_encoder(path: Path) -> tuple[nn.Module, BackboneCard]:
+    """Read an exported backbone into its encoder.
+
+    Args:
+        path: .safetensors or .pth, in any of the layouts, with its JSON beside it.
+
+    Raises:
+        ConfigurationError: a file is missing, damaged, or does not fit.
+    """
+    card = read_card(path)
+    encoder = make_encoder(card.encoder, num_bands=len(card.bands), image_size=card.image_size)
+    state = read_weights(path)
+    if card.layout == "dinov2":
+        state.pop("mask_token", None)
+    try:
+        encoder.load_state_dict(state)
+    except RuntimeError as error:
+        raise ConfigurationError(
+            f"{path} does not fit {card.encoder}: {str(error).splitlines()[0]}"
+        ) from error
+    return encoder.eval(), card
+
+
+def read_card(path: Path) -> BackboneCard:
+    """Read the JSON beside weights.
+
+    Raises:
+        ConfigurationError: it is missing or damaged.
+    """
+    beside = card_path(path)
+    if path.is_dir():
+        raise ConfigurationError(
+            f"{path} is a folder: give the file that softcon export wrote (export a run first)"
+        )
+    if not path.is_file():
+        raise ConfigurationError(f"{path} does not exist: give what softcon export wrote")
+    try:
+        return BackboneCard(**json.loads(beside.read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        raise ConfigurationError(
+            f"{beside} is missing: it says which bands and which normalisation {path.name} wants"
+        ) from error
+    except (ValueError, TypeError) as error:
+        raise ConfigurationError(f"{beside} is damaged ({error}): export again") from error
+
+
+def write_backbone(path: Path, state: Mapping[str, Tensor], card: BackboneCard) -> None:
+    """Write weights and their card; each whole or not at all.
+
+    Args:
+        path: ends with .safetensors or .pth.
+        state: in the layout that the card names.
+        card: of the backbone.
+
+    Raises:
+        ConfigurationError: the name ends otherwise.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.tmp")
+    whole = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
+    if path.suffix == ".safetensors":
+        from safetensors.torch import save
+
+        beside.write_bytes(save(whole, metadata={"format": "pt", "layout": card.layout}))
+    elif path.suffix == ".pth":
+        torch.save(whole, beside)
+    else:
+        raise ConfigurationError(f"{path} has to end with .safetensors or .pth")
+    write_card(path, card)
+    beside.replace(path)
+
+
+def write_card(weights: Path, card: BackboneCard) -> None:
+    """Write the JSON beside weights; whole or not at all."""
+    path = card_path(weights)
+    beside = path.with_name(f".{path.name}.tmp")
+    beside.write_text(json.dumps(asdict(card), indent=1) + "\n", encoding="utf-8")
+    beside.replace(path)
+
+
+def card_path(path: Path) -> Path:
+    """Return where the JSON of weights is."""
+    return path.with_suffix(".json")
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read weights as data; nothing in them is executed.
+
+    Raises:
+        ConfigurationError: they are missing or damaged.
+    """
+    if not path.is_file():
+        raise ConfigurationError(f"{path} does not exist")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return dict(load_file(path))
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # damaged files raise many things
+        raise ConfigurationError(f"{path} holds no weights that can be read") from error
+    if not isinstance(found, dict) or not all(isinstance(v, Tensor) for v in found.values()):
+        raise ConfigurationError(f"{path} holds no plain weights")
+    return found
+
+
+def encoder_state(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the trained encoder of a checkpoint."""
+    network: Mapping[str, Tensor] = checkpoint["network"]
+    return {k.removeprefix(_BASE): v for k, v in network.items() if k.startswith(_BASE)}
+
+
+def to_layout(state: Mapping[str, Tensor], encoder: str, layout: Layout) -> dict[str, Tensor]:
+    """Return an encoder's weights as a layout wants them.
+
+    timm names a ResNet's weights as torchvision does and a DINOv2 transformer's as its authors do;
+    what differs is what else there is.
+
+    Raises:
+        ConfigurationError: the encoder has no such layout.
+    """
+    found = dict(state)
+    if layout == "torchvision" and not encoder.startswith("resnet"):
+        raise ConfigurationError(f"layout torchvision is for ResNets, not for {encoder}")
+    if layout == "dinov2":
+        if not (is_transformer(encoder) and "dinov2" in encoder):
+            raise ConfigurationError(f"layout dinov2 is for *_dinov2 encoders, not for {encoder}")
+        # Its module has a token for masked patches; here nothing was masked but left out.
+        found["mask_token"] = torch.zeros(1, state["cls_token"].shape[-1])
+    return found

@@ -1,0 +1,1 @@
+"""One step, and what a run says while it goes."""

@@ -1,0 +1,1 @@
+"""The similarity of labels and the losses."""

@@ -1,0 +1,1 @@
+"""From cubes to batches of views."""
