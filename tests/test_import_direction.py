@@ -39,7 +39,10 @@ FLOORS = {
 }
 """From the ground up: the modules and folders of a package by floor."""
 SOLE_IMPORTERS = {
-    "ee": {"pipeline/sources/earth_engine/source.py"},
+    "ee": {
+        "pipeline/sources/earth_engine/client.py",
+        "pipeline/sources/earth_engine/expressions.py",
+    },
 }
 FORBIDDEN = {
     "groundwork": {"torch", "prefect", "dask", "rasterio"},

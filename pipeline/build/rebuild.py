@@ -102,7 +102,7 @@ def service_session(settings: RebuildSettings, folder: Path) -> Iterator[Rebuild
     Raises:
         InputError: credentials, project or endpoint are wrong.
     """
-    from pipeline.sources.earth_engine.source import close_sessions, open_session
+    from pipeline.sources.earth_engine.client import close_sessions, open_session
 
     settings = _with_credentials_file(settings, folder)
     open_session(settings.earth_engine)

@@ -124,8 +124,8 @@ def test_what_earthengine_authenticate_stored_is_used(
     config: Path, complaint: Complaint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Google is not reachable from a test: that the token is tried is what can be seen here."""
+    from pipeline.sources.earth_engine.client import _find_credentials
     from pipeline.sources.earth_engine.settings import EarthEngineSettings
-    from pipeline.sources.earth_engine.source import _find_credentials
 
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)

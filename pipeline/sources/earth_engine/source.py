@@ -1,59 +1,42 @@
-"""Earth Engine: listings and pixels over its REST interface, by Google's own client.
-
-The only module that imports ``ee``. Each process has one session: the client is initialised once,
-its requests share a pool of connections and the provider's limits. Retries are ours, so that a
-broken connection counts like a 503, the time is bounded, and every request is in the ledger.
-"""
+"""Patches from Earth Engine: the work of each location, from its listing to its pixels."""
 
 from __future__ import annotations
 
 import contextlib
 import math
-import os
-import random
 import threading
-import time
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
-import ee
-import ee.oauth
-import google.auth
-import google.auth.exceptions
-import google.oauth2.credentials
-import google.oauth2.service_account
-from google.auth.credentials import AnonymousCredentials
-
-from pipeline.errors import InputError, TransientError, UnreachableError
+from pipeline.errors import InputError
 from pipeline.grids import Grid
-from pipeline.heap import use_one_heap
 from pipeline.ledger import Ledger
 from pipeline.patches import Acquisition, LocationPatches, ProductPatch, SeasonPatches
-from pipeline.sources.earth_engine.acquisitions import Candidate, Listing, Plan, choose_acquisitions
-from pipeline.sources.earth_engine.errors import Failure, classify, missing_asset
-from pipeline.sources.earth_engine.http_transport import HttpTransport
-from pipeline.sources.earth_engine.listing import (
-    COLUMNS,
-    LATTICE_BAND,
-    parse_listing,
-    search_box,
+from pipeline.sources.earth_engine.acquisitions import (
+    Candidate,
+    Listing,
+    Plan,
+    choose_acquisitions,
 )
+from pipeline.sources.earth_engine.client import AskFailedError, Session, open_session
+from pipeline.sources.earth_engine.errors import Failure, missing_asset
+from pipeline.sources.earth_engine.expressions import (
+    ListingRequest,
+    listing_question,
+    pixel_question,
+)
+from pipeline.sources.earth_engine.listing import COLUMNS, parse_listing
 from pipeline.sources.earth_engine.pixels import (
-    REPLY_DTYPES,
-    S1_FILL_DB,
     PixelRequest,
     UnusableReplyError,
-    band_name,
-    decode_npy,
     patch_pixels,
     place_grid,
     plan_requests,
 )
-from pipeline.sources.earth_engine.request_gate import CancelledError, ClusterShare, RequestGate
+from pipeline.sources.earth_engine.request_gate import CancelledError, ClusterShare
 from pipeline.sources.earth_engine.settings import (
     MS_PER_DAY,
     AcquisitionSettings,
@@ -64,20 +47,8 @@ from pipeline.sources.earth_engine.settings import (
 from storage_schema.products import PRODUCTS, ProductName
 from storage_schema.status import PatchStatus, Split, StatusReason
 
-T = TypeVar("T")
 Gone = frozenset[tuple[ProductName, str]]
 
-_SCOPES: Final = ("https://www.googleapis.com/auth/earthengine",)
-_TRIES_OF_TOO_LARGE: Final = 6
-_INITIALISATION_TRIES: Final = 5
-_FAILURES: Final = (
-    ee.EEException,
-    OSError,  # broken connections and time-outs are of this kind
-    ValueError,  # a reply of JSON that is none
-    UnusableReplyError,
-    google.auth.exceptions.GoogleAuthError,
-)
-"""What a request can end with. Anything else is a bug of ours and is not tried again."""
 _TURN_WAIT_S: Final = 0.2
 _LOCATIONS_AHEAD: Final = 12
 """Locations whose pixels are under way or wait for their turn: 48 requests, more than may be in
@@ -91,247 +62,6 @@ class Place:
     longitude: float
     latitude: float
     split: Split
-
-
-class AskFailedError(Exception):
-    """A request that will not succeed as it is."""
-
-    def __init__(self, failure: Failure, message: str) -> None:
-        super().__init__(message)
-        self.failure = failure
-        self.message = message
-
-
-class Session:
-    """One process's connection to the service."""
-
-    def __init__(self, settings: EarthEngineSettings, share: ClusterShare | None) -> None:
-        """Initialise the client.
-
-        Raises:
-            InputError: credentials, project or endpoint are wrong.
-        """
-        use_one_heap()  # Before the first of its threads.
-        self.settings = settings
-        self._transport = HttpTransport(settings.limits)
-        self.gate = _make_gate(settings, share)
-        self.turn = threading.Lock()
-        """Held while a batch asks for pixels: whole batches are large, so one fills at a time."""
-        # Every thread decodes what it received after it has given up its slot.
-        self.pool = ThreadPoolExecutor(settings.limits.max_in_flight + 4, "earth-engine")
-        _initialise(settings, self._transport)
-
-    def ask(
-        self,
-        kind: str,
-        question: Callable[[], T],
-        ledger: Ledger,
-        cancelled: threading.Event,
-        *,
-        divisible: bool,
-    ) -> T:
-        """Ask until there is an answer, with pauses of full jitter, until the deadline.
-
-        Args:
-            kind: for the ledger.
-            question: sends one request and reads its reply.
-            ledger: of this call; it is changed.
-            cancelled: ends it.
-            divisible: whether the caller can ask for less at once. If not, a request that is said
-                to be too large is tried some times: the service's memory is shared with others.
-
-        Raises:
-            AskFailedError: the service refuses this request.
-            InputError: the service refuses every request.
-            TransientError: no answer before the deadline.
-            CancelledError: the run is ending.
-        """
-        give_up_at = time.monotonic() + self.settings.limits.deadline_s
-        pause_s = self.settings.limits.first_pause_s
-        tries_left = 0 if divisible else _TRIES_OF_TOO_LARGE
-        while True:
-            try:
-                return self._ask_once(kind, question, ledger, cancelled)
-            except AskFailedError as error:
-                tries_left -= error.failure is Failure.TOO_LARGE
-                too_large_again = error.failure is Failure.TOO_LARGE and tries_left > 0
-                if error.failure is not Failure.TRANSIENT and not too_large_again:
-                    raise
-                left_s = give_up_at - time.monotonic()
-                if left_s <= 0:
-                    raise TransientError(
-                        f"{self.settings.endpoint} gave no answer within "
-                        f"{self.settings.limits.deadline_s:g} s, the last time: {error.message}"
-                    ) from error
-            # Which moment is drawn shapes no byte of the cube.
-            nap_s = min(random.uniform(0.0, pause_s), left_s)  # noqa: S311
-            pause_s = min(2 * pause_s, self.settings.limits.longest_pause_s)
-            ledger.retry_waiting_s += nap_s
-            cancelled.wait(nap_s)
-
-    def _ask_once(
-        self, kind: str, question: Callable[[], T], ledger: Ledger, cancelled: threading.Event
-    ) -> T:
-        with self.gate.slot(cancelled) as waited_s:
-            ledger.slot_waiting_s += waited_s
-            began = time.monotonic()
-            try:
-                answer = question()
-            except _FAILURES as error:
-                status, message = _read_failure(error)
-                failure = classify(status, message)
-                outcome = f"http_{status}" if status is not None else type(error).__name__
-                ledger.outcomes[outcome] += 1
-                if failure is Failure.REFUSED:
-                    raise _refusal(self.settings, status, message) from error
-                raise AskFailedError(failure, message) from error
-            else:
-                ledger.outcomes["answered"] += 1
-                ledger.note_latency(time.monotonic() - began)
-                return answer
-            finally:
-                exchange = self._transport.exchange
-                ledger.requests[kind] += 1
-                ledger.bytes_sent += exchange.bytes_sent
-                ledger.bytes_received += exchange.bytes_received
-                ledger.compute_s += exchange.compute_s or 0.0
-
-    def close(self) -> None:
-        """Stop the threads and close the connections."""
-        self.pool.shutdown(wait=False, cancel_futures=True)
-        self._transport.close()
-
-
-_session_lock = threading.Lock()
-_sessions: dict[tuple[EarthEngineSettings, ClusterShare | None], Session] = {}
-
-
-def open_session(settings: EarthEngineSettings, share: ClusterShare | None = None) -> Session:
-    """Return this process's session; the client is initialised once.
-
-    Raises:
-        InputError: credentials, project or endpoint are wrong.
-    """
-    with _session_lock:
-        key = settings, share
-        if key not in _sessions:
-            # The client keeps its state in its module: there is one at a time.
-            while _sessions:
-                _sessions.popitem()[1].close()
-            _sessions[key] = Session(settings, share)
-        return _sessions[key]
-
-
-def close_sessions() -> None:
-    """Forget this process's session."""
-    with _session_lock:
-        while _sessions:
-            _sessions.popitem()[1].close()
-
-
-def _make_gate(settings: EarthEngineSettings, share: ClusterShare | None) -> RequestGate:
-    if share is None:
-        return RequestGate(settings.limits)
-    from distributed import Semaphore
-
-    leases = Semaphore(max_leases=settings.limits.max_in_flight, name=share.semaphore)
-    return RequestGate(settings.limits, leases, share.max_slots)
-
-
-def _initialise(settings: EarthEngineSettings, transport: HttpTransport) -> None:
-    credentials = _find_credentials(settings)
-    for tries_left in reversed(range(_INITIALISATION_TRIES)):
-        try:
-            ee.Reset()
-            # Ours are the retries; the client's own are neither bounded nor counted.
-            ee.data.setMaxRetries(0)
-            ee.Initialize(
-                credentials,
-                project=settings.project,
-                url=settings.endpoint,
-                http_transport=transport,
-            )
-            break
-        except _FAILURES as error:
-            status, message = _read_failure(error)
-            if not tries_left or classify(status, message) is not Failure.TRANSIENT:
-                raise _refusal(settings, status, message) from error
-            time.sleep(settings.limits.first_pause_s)
-    ee.data.setMaxRetries(0)
-    if settings.workload_tag:
-        ee.data.setDefaultWorkloadTag(settings.workload_tag)
-
-
-def _find_credentials(settings: EarthEngineSettings) -> Any:
-    """Return the credentials; what they are is never shown."""
-    if settings.credentials == "none":
-        return AnonymousCredentials()
-    if settings.credentials == "service_account":
-        file = str(settings.credentials_file)
-        try:
-            return google.oauth2.service_account.Credentials.from_service_account_file(
-                file, scopes=_SCOPES
-            )
-        except OSError as error:
-            raise InputError(
-                f"earth_engine.credentials_file {file} cannot be read: {error.strerror}"
-            ) from error
-        except (ValueError, google.auth.exceptions.GoogleAuthError) as error:
-            raise InputError(
-                f"earth_engine.credentials_file {file} is no key of a service account: download "
-                "a JSON key from the Google Cloud console"
-            ) from error
-    if "GOOGLE_APPLICATION_CREDENTIALS" not in os.environ and (own := _client_credentials()):
-        return own
-    try:
-        return google.auth.default(scopes=_SCOPES)[0]
-    except google.auth.exceptions.GoogleAuthError as error:
-        raise InputError(
-            "there are no application default credentials for Earth Engine: run `earthengine "
-            "authenticate`, set GOOGLE_APPLICATION_CREDENTIALS, or give "
-            "earth_engine.credentials_file"
-        ) from error
-
-
-def _client_credentials() -> Any:
-    """Return what `earthengine authenticate` has stored for its own client; None without it."""
-    try:
-        stored = ee.oauth.get_credentials_arguments()
-    except (OSError, ValueError):
-        return None
-    if not stored.get("refresh_token"):
-        return None
-    return google.oauth2.credentials.Credentials(None, **stored)
-
-
-def _read_failure(error: BaseException) -> tuple[int | None, str]:
-    """Return the HTTP status, None where there was no answer, and what was said."""
-    response = getattr(error.__context__, "resp", None) or getattr(error, "resp", None)
-    status = int(response.status) if response is not None else None
-    if isinstance(error, google.auth.exceptions.RefreshError):
-        status = 401
-    message = " ".join(str(error).split()) or type(error).__name__
-    return status, message[:500]
-
-
-def _refusal(settings: EarthEngineSettings, status: int | None, message: str) -> InputError:
-    if status is None or classify(status, message) is Failure.TRANSIENT:
-        said = message if status is None else f"{status}: {message}"
-        return UnreachableError(
-            f"earth_engine.endpoint {settings.endpoint} cannot be reached ({said}): check the "
-            "address and the network, or start the emulator"
-        )
-    if status == 401:
-        return InputError(
-            f"Earth Engine refuses the credentials ({message}): renew them, or use another key"
-        )
-    return InputError(
-        f"Earth Engine refuses project {settings.project} at {settings.endpoint} ({status}: "
-        f"{message}): check earth_engine.project, and that its credentials may use the API"
-    )
-
-
-# --- what is asked ----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -414,18 +144,16 @@ class EarthEngineSource:
         self, session: Session, location_ids: Sequence[str], cancelled: threading.Event
     ) -> dict[str, Listing]:
         """List the images around some locations, by one request."""
+        send = listing_question({name: self._listing_request(name) for name in location_ids})
+
+        def question() -> dict[str, Listing]:
+            reply = send()
+            try:
+                return {name: parse_listing(reply[name]) for name in location_ids}
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise UnusableReplyError(f"the listing is damaged: {error}") from error
+
         with self._booked() as ledger:
-            expression = ee.Dictionary(
-                {name: self._listing_expression(name) for name in location_ids}
-            )
-
-            def question() -> dict[str, Listing]:
-                reply = expression.getInfo()
-                try:
-                    return {name: parse_listing(reply[name]) for name in location_ids}
-                except (ValueError, KeyError, TypeError, AttributeError) as error:
-                    raise UnusableReplyError(f"the listing is damaged: {error}") from error
-
             try:
                 divisible = len(location_ids) > 1
                 return session.ask("listing", question, ledger, cancelled, divisible=divisible)
@@ -439,16 +167,15 @@ class EarthEngineSource:
                     f"{error.message}"
                 ) from error
 
-    def _listing_expression(self, location_id: str) -> Any:
+    def _listing_request(self, location_id: str) -> ListingRequest:
         place = self.places[location_id]
         windows = self.seasons.windows_of(location_id)
-        point = ee.Geometry.Point([place.longitude, place.latitude])
-        box = ee.Geometry.Polygon([search_box(place.longitude, place.latitude)], None, False)
-        return {
-            product: _list_collection(product, point, box, self._spans(product, windows))
+        spans = {
+            product: self._spans(product, windows)
             for product in COLUMNS
             if product == "s2_l1c" or product in self.products
         }
+        return ListingRequest(place.longitude, place.latitude, spans)
 
     def _spans(self, product: ProductName, windows: Sequence[Window]) -> list[tuple[int, int]]:
         more_ms = 0
@@ -476,7 +203,7 @@ class EarthEngineSource:
                     waiting.extendleft(reversed(request.split()))
                     continue
                 try:
-                    question = _pixel_question(request)
+                    question = pixel_question(request)
                     divisible = len(request.images) > 1
                     reply = session.ask("pixels", question, ledger, cancelled, divisible=divisible)
                 except AskFailedError as error:
@@ -515,87 +242,6 @@ def _turn(session: Session, cancelled: threading.Event) -> Iterator[None]:
         session.turn.release()
 
 
-def _list_collection(
-    product: ProductName, point: Any, box: Any, spans: Sequence[tuple[int, int]]
-) -> dict[str, Any]:
-    """Return the expression for one collection around one place: its images, counted and listed."""
-    dates = [
-        ee.Filter.date(
-            datetime.fromtimestamp(start / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S"),
-            datetime.fromtimestamp(end / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S"),
-        )
-        for start, end in spans
-    ]
-    images = ee.ImageCollection(PRODUCTS[product].earth_engine_id).filterBounds(point)
-    images = images.filter(ee.Filter.Or(*dates) if len(dates) > 1 else dates[0])
-    if product == "s1_grd":
-        images = images.filter(ee.Filter.eq("instrumentMode", "IW")).filter(
-            ee.Filter.eq("resolution_meters", 10)
-        )
-    columns = COLUMNS[product]
-
-    def describe(image: Any) -> Any:
-        image = ee.Image(image)
-        if "contains_patch" in columns:
-            image = image.set("contains_patch", image.geometry().contains(box, 1))
-        if "band_names" in columns:
-            image = image.set("band_names", image.bandNames().join(" "))
-        if "crs" in columns:
-            projection = image.select(LATTICE_BAND[product]).projection()
-            image = image.set("crs", projection.crs(), "transform", projection.transform())
-        return image
-
-    rows = images.map(describe).reduceColumns(ee.Reducer.toList(len(columns)), list(columns))
-    return {"size": images.size(), "rows": rows.get("list")}
-
-
-def _pixel_question(request: PixelRequest) -> Callable[[], Any]:
-    parameters = {
-        "expression": _image_expression(request),
-        "fileFormat": "NPY",
-        "grid": request.window.request_grid,
-    }
-
-    def question() -> Any:
-        return decode_npy(ee.data.computePixels(parameters), request)
-
-    return question
-
-
-def _image_expression(request: PixelRequest) -> Any:
-    """Return all bands of a request as one image, cast, with masked pixels filled."""
-    parts = []
-    for name, candidate in request.images.items():
-        product = PRODUCTS[name]
-        bands = list(product.bands)
-        image = ee.Image.load(f"{product.earth_engine_id}/{candidate.id}").select(bands)
-        if request.resample_s1 and name == "s1_grd":
-            image = _resample_backscatter(image)
-        # Beyond the footprint too: a masked pixel's value in a reply is nowhere promised.
-        fill = S1_FILL_DB if name == "s1_grd" else product.fill_value
-        image = image.unmask(fill, False)
-        image = _CASTS[REPLY_DTYPES[name]](image)
-        parts.append(image.rename([band_name(name, band) for band in bands]))
-    return parts[0] if len(parts) == 1 else ee.Image.cat(*parts)
-
-
-_CASTS: Final[Mapping[str, Callable[[Any], Any]]] = {
-    "uint8": lambda image: image.toUint8(),
-    "uint16": lambda image: image.toUint16(),
-    "float32": lambda image: image.toFloat(),
-}
-
-
-def _resample_backscatter(image: Any) -> Any:
-    """Let the service interpolate linear power: decibels do not average.
-
-    The image is the first operand throughout, so that the result keeps its projection and the
-    interpolation happens on its own pixels.
-    """
-    power = image.divide(10).multiply(math.log(10)).exp().resample("bilinear")
-    return power.log10().multiply(10)
-
-
 def _gone_of(request: PixelRequest, message: str) -> set[tuple[ProductName, str]]:
     """Return which image of a request the service no longer has; all, if it does not say."""
     missing = missing_asset(message)
@@ -605,9 +251,6 @@ def _gone_of(request: PixelRequest, message: str) -> set[tuple[ProductName, str]
         if missing == f"{PRODUCTS[product].earth_engine_id}/{image.id}"
     }
     return named or {(product, image.id) for product, image in request.images.items()}
-
-
-# --- one location -----------------------------------------------------------------------------
 
 
 @dataclass(slots=True)

@@ -13,8 +13,9 @@ import pytest
 from pipeline.build.batches import assemble_batch
 from pipeline.patches import LocationPatches, PatchSource, check_patch
 from pipeline.places.locations import make_locations
+from pipeline.sources.earth_engine.client import close_sessions
 from pipeline.sources.earth_engine.settings import RebuildSettings
-from pipeline.sources.earth_engine.source import EarthEngineSource, Place, close_sessions
+from pipeline.sources.earth_engine.source import EarthEngineSource, Place
 from pipeline.sources.ssl4eo_s12.source import SSL4EOS12Source
 from storage_schema.layout import NUM_SEASONS, describe
 from storage_schema.products import PRODUCT_NAMES
