@@ -1,6 +1,7 @@
-"""Settings as a user writes them: YAML text, single changes, and what to say when they are wrong.
+"""Settings as users write them: YAML files, ``--set`` changes, and messages for what is wrong.
 
-Every room that reads settings reads them so; which settings there are is the room's matter.
+All packages parse settings with this module; each package defines its own models. The text comes
+from outside, so size, depth, aliases and repeated keys are checked before pydantic sees a value.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 MAX_FILE_BYTES: Final = 64 * 1024
-"""Of a file of settings: fifty times what ours have, and read within seconds."""
+"""Maximum size of a settings file. Fifty times our largest; parses within seconds."""
 _MAX_VALUES: Final = 10_000
-"""That the aliases of a file may stand for: a few lines of them can mean billions."""
+"""Maximum number of values after aliases are expanded: a few nested aliases can mean billions."""
 _MAX_DEPTH: Final = 32
 _MAX_BRACKETS: Final = 200
 _MAX_COMPLAINTS: Final = 3
@@ -44,10 +45,10 @@ class SettingsError(Exception):
 
 
 class SettingsModel(BaseModel):
-    """Settings are values: frozen, and closed to names they do not know.
+    """Base of all settings models: frozen, and unknown names are refused.
 
-    What docstrings of subclasses say under ``Args:`` describes the fields in the JSON schema too,
-    and so in every form made from it.
+    The ``Args:`` section of a subclass becomes the field descriptions of its JSON schema, and so
+    the help text of every form that is generated from the schema.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -56,7 +57,7 @@ class SettingsModel(BaseModel):
     def __get_pydantic_json_schema__(
         cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        """Add what the docstring says, and bounds in words: forms show no others."""
+        """Add descriptions from the docstring, and bounds in words: Prefect's forms show no others."""
         schema = handler.resolve_ref_schema(handler(core_schema))
         properties = schema.get("properties", {})
         for one in reversed(cls.__mro__):
@@ -96,16 +97,16 @@ def _check_path(path: str) -> str:
 
 
 PathText = Annotated[str, Field(min_length=1), AfterValidator(_check_path)]
-"""A path or an address as text: one that the system can look up, whether anything is there."""
+"""A path or an address as text. It is well-formed; whether it exists is checked elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
 class Matching:
-    """Annotation of a text that has to match a pattern.
+    """Annotation of a string that must match a pattern.
 
     Args:
-        pattern: the whole text has to.
-        otherwise: what to give, for the sentence of an error.
+        pattern: regular expression that the whole string must match.
+        otherwise: error message that says what to write instead.
     """
 
     pattern: str
@@ -114,13 +115,13 @@ class Matching:
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
     ) -> CoreSchema:
-        """Check after the type."""
+        """Check the pattern after the type."""
         return core_schema.no_info_after_validator_function(self._check, handler(source))
 
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        """Tell forms too."""
+        """Add the pattern to the JSON schema, so that forms check it too."""
         return {**handler(schema), "pattern": f"^({self.pattern})$"}
 
     def _check(self, text: str) -> str:
@@ -130,7 +131,7 @@ class Matching:
 
 
 def _parse_docstring(text: str) -> tuple[str, dict[str, str]]:
-    """Return the first paragraph, and what stands under ``Args:``, by name."""
+    """Return the first paragraph, and the descriptions under ``Args:`` by name."""
     lines = inspect.cleandoc(text).splitlines()
     summary = " ".join(itertools.takewhile(bool, lines))
     descriptions: dict[str, str] = {}
@@ -148,15 +149,15 @@ def _parse_docstring(text: str) -> tuple[str, dict[str, str]]:
 
 
 def read_settings(path: Path, changes: Sequence[str] = ()) -> dict[Any, Any]:
-    """Read a YAML file of settings, and change single ones.
+    """Read a YAML file of settings and apply ``--set`` changes to it.
 
     Args:
         path: the file.
-        changes: ``a.b=value`` each, the value in YAML.
+        changes: each ``a.b=value``, with the value in YAML.
 
     Raises:
-        SettingsError: the file cannot be read, is not YAML, or holds no settings; or a change is
-            not written so.
+        SettingsError: the file cannot be read, is not YAML, or is not a mapping; or a change is
+            malformed.
     """
     try:
         with path.open("rb") as file:
@@ -165,7 +166,7 @@ def read_settings(path: Path, changes: Sequence[str] = ()) -> dict[Any, Any]:
         raise SettingsError(f"{path} cannot be read: {error.strerror}") from error
     if len(content) > MAX_FILE_BYTES:
         raise SettingsError(
-            f"{path} is larger than {MAX_FILE_BYTES // 1024} KiB: give a file of settings, with "
+            f"{path} is larger than {MAX_FILE_BYTES // 1024} KiB: give a settings file with "
             "lines 'name: value'"
         )
     try:
@@ -175,7 +176,8 @@ def read_settings(path: Path, changes: Sequence[str] = ()) -> dict[Any, Any]:
     values = parse_yaml(text, str(path))
     if not isinstance(values, dict):
         raise SettingsError(
-            f"{path} holds no settings, for it holds no keys: write lines 'name: value'"
+            f"{path} {'is empty' if values is None else 'is not a mapping'}: expected lines "
+            "'name: value', see configs/"
         )
     for change in changes:
         _apply(values, change)
@@ -183,15 +185,15 @@ def read_settings(path: Path, changes: Sequence[str] = ()) -> dict[Any, Any]:
 
 
 def parse_yaml(text: str, where: str, what: str = "YAML") -> Any:
-    """Read YAML from somebody we do not know: plain values, each key once, few aliases.
+    """Parse untrusted YAML: plain values only, each key once, few aliases.
 
     Args:
         text: the YAML.
-        where: it stands; a sentence begins with it.
-        what: it has to be.
+        where: its origin; error messages begin with it.
+        what: name of the expected format in error messages.
 
     Raises:
-        SettingsError: it is something else.
+        SettingsError: the text is not such YAML.
     """
     import yaml
 
@@ -219,7 +221,10 @@ def parse_yaml(text: str, where: str, what: str = "YAML") -> Any:
 
 
 def _depth_of_brackets(text: str) -> int:
-    """Return about how deep the brackets go, in quotes or not: PyYAML takes seconds to find out."""
+    """Return the nesting depth of brackets, quoted or not.
+
+    PyYAML itself takes seconds to fail on deeply nested brackets.
+    """
     steps = ((c in "[{") - (c in "]}") for c in text if c in "[]{}")
     return max(itertools.accumulate(steps), default=0)
 
@@ -229,7 +234,7 @@ def _loader_class() -> Any:
     import yaml
 
     class Loader(yaml.SafeLoader):
-        """Says where a value is that its type cannot take, such as 2021-02-30."""
+        """Reports the position of values that their type cannot hold, such as 2021-02-30."""
 
         def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
             try:
@@ -237,36 +242,36 @@ def _loader_class() -> Any:
             except yaml.constructor.ConstructorError as error:
                 tag = str(node.tag).replace("tag:yaml.org,2002:", "!!")
                 if str(error.problem).startswith("could not determine a constructor"):
-                    problem = f"settings are plain values: leave the tag {cut(tag)} out"
+                    problem = f"settings are plain values: remove the tag {cut(tag)}"
                     raise yaml.MarkedYAMLError(None, None, problem, node.start_mark) from error
                 raise
             except (ValueError, LookupError, AttributeError, OverflowError) as error:
                 # What PyYAML's own constructors raise: !!bool, !!int and !!timestamp among them.
                 kind = node.tag.rpartition(":")[2]
-                problem = f"{shown(node.value)} is no value of the kind {kind}"
+                problem = f"{shown(node.value)} is not a valid {kind}"
                 raise yaml.MarkedYAMLError(None, None, problem, node.start_mark) from error
 
     return Loader
 
 
 def _count_values(node: Any, counts: dict[int, int], depth: int, where: str) -> int:
-    """Return how many values a node stands for, and refuse keys that are given twice.
+    """Return the number of values in a node with aliases expanded, and refuse repeated keys.
 
     Args:
-        node: of a YAML document; an alias is the node itself once more.
-        counts: of the nodes that are done; 0 for those that the node lies in.
-        depth: of the node.
-        where: for the sentence of an error.
+        node: a YAML node; an alias is the same node again.
+        counts: id of a node to its count; 0 while the node is being counted.
+        depth: nesting depth of the node.
+        where: origin of the text, for error messages.
 
     Raises:
-        SettingsError: too many, too deep, or a key twice.
+        SettingsError: too many values, too deep, an alias inside itself, or a repeated key.
     """
     import yaml
 
     line = f"{where}, line {node.start_mark.line + 1}"
     if id(node) in counts:
         if counts[id(node)] == 0:
-            raise SettingsError(f"{line}: an alias stands for what it lies in: write it out")
+            raise SettingsError(f"{line}: the alias contains itself: write the value out")
         return counts[id(node)]
     if depth > _MAX_DEPTH:
         raise SettingsError(_too_deep(where))
@@ -293,7 +298,7 @@ def _count_values(node: Any, counts: dict[int, int], depth: int, where: str) -> 
 
 
 def _too_deep(where: str) -> str:
-    return f"{where} is nested more than {_MAX_DEPTH} deep: settings lie in three or four levels"
+    return f"{where} is nested more than {_MAX_DEPTH} levels deep: settings need three or four"
 
 
 def _apply(values: dict[Any, Any], change: str) -> None:
@@ -319,8 +324,8 @@ def _apply(values: dict[Any, Any], change: str) -> None:
 
 
 def shown(value: object) -> str:
-    """Return a value as a sentence shows it: cut where it is long."""
-    if isinstance(value, str):  # Without a password that an address may hold.
+    """Return a value as error messages show it: shortened, without passwords in addresses."""
+    if isinstance(value, str):
         return repr(cut(re.sub(r"://[^/\s]*@", "://...@", value)))
     if isinstance(value, int) and value.bit_length() > 4 * _MAX_SHOWN:
         return f"(a number of {value.bit_length():,} bits)"
@@ -328,17 +333,18 @@ def shown(value: object) -> str:
 
 
 def cut(text: str, most: int = _MAX_SHOWN) -> str:
-    """Return the beginning of a long text, and how long it is."""
+    """Return the text, or its beginning and its length where it is long."""
     return text if len(text) <= most else f"{text[:most]}... ({len(text):,} characters)"
 
 
 def sentence_of(error: ValidationError, *, tags: Collection[str] = (), skip: int = 0) -> str:
-    """Say what is wrong with settings, in one sentence.
+    """Return one sentence that says what is wrong with settings.
 
     Args:
-        error: of pydantic.
-        tags: kinds of a union: part of pydantic's place, but no setting that somebody wrote.
-        skip: parts at the front of every place that the user did not write.
+        error: pydantic's.
+        tags: discriminator values of a union; pydantic puts them into a location, users do not
+            write them.
+        skip: number of leading location parts that users do not write.
     """
     found = _without_echoes(error.errors())
     parts = [
@@ -350,7 +356,7 @@ def sentence_of(error: ValidationError, *, tags: Collection[str] = (), skip: int
 
 
 def _without_echoes(found: Sequence[Any]) -> list[Any]:
-    """Leave out "too few" where they are too few for what is wrong inside."""
+    """Drop "too short" errors that only follow from an error in one of the items."""
     places = [each["loc"] for each in found]
     return [
         each
@@ -371,19 +377,19 @@ def _complaint(found: Any, tags: Collection[str], skip: int) -> str:
     if kind == "union_tag_invalid":
         return f"{before}kind {shown(value.get('kind'))} is unknown; it is one of {', '.join(tags)}"
     if kind == "extra_forbidden":
-        return f"{place} is no setting of this kind: check its spelling, or leave it out"
+        return f"{place} is not a setting here: check its spelling, or remove it"
     if kind == "missing":
         return f"{place} is missing: add it"
     if kind == "invalid_key":
-        return f"{shown(value)} is no setting of this kind: their names are words"
+        return f"{shown(value)} is not a setting here: names are words"
     given = f" {shown(value)}" if isinstance(value, str | int | float) else ""
     return f"{place}{given}: {reason_of(found)}" if place else reason_of(found)
 
 
 def reason_of(found: Any) -> str:
-    """Say in our words why pydantic refuses a value."""
+    """Return the reason why pydantic refuses a value, in our words."""
     if found["type"] in {"model_type", "model_attributes_type"}:
-        return "it has settings inside: give them as lines 'name: value'"
+        return "it is a group of settings: give lines 'name: value'"
     if found["type"] == "too_short":
         return f"give at least {found['ctx']['min_length']}"
     message = str(found["msg"]).removeprefix("Value error, ")

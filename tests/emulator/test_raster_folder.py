@@ -301,8 +301,8 @@ def test_mistake_is_one_sentence_that_names_the_file(
         ("a: [", "is not YAML"),
         ("!!python/object/apply:os.system ['true']", "is not YAML"),
         ("time_start: 2021-02-30T00:00:00Z", "is not YAML"),
-        ("- a", "holds no keys"),
-        ("", "holds no keys"),
+        ("- a", "is not a mapping"),
+        ("", "is empty"),
         ("\udcff", "not a text file"),
     ],
 )

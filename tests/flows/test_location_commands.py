@@ -130,13 +130,13 @@ def test_many_locations_are_a_density(config: Path) -> None:
     ("content", "sentence"),
     [
         (None, "cannot be read"),
-        ("", "holds no settings"),
-        ("- a\n- b\n", "holds no settings"),
+        ("", "is empty"),
+        ("- a\n- b\n", "is not a mapping"),
         ("kind: [", "is not YAML"),
         ("!!python/object/apply:os.system ['true']", "is not YAML"),
         ("\udcff", "not a text file"),
         ("num_locations: 3", "kind is missing"),
-        (CITIES + "sigma: 3\n", "sigma is no setting of this kind"),
+        (CITIES + "sigma: 3\n", "sigma is not a setting here"),
         (CITIES + "sigma_m: -1\n", "sigma_m -1"),
         ("kind: file\npath: none.csv\n", "none.csv cannot be read"),
         (

@@ -607,7 +607,7 @@ def test_failed_write_leaves_nothing(tmp_path: Path) -> None:
     [
         ({}, "kind is missing; it is one of"),
         ({"kind": "everywhere"}, "kind 'everywhere' is unknown"),
-        (CITIES | {"sigma": 3}, "sigma is no setting of this kind"),
+        (CITIES | {"sigma": 3}, "sigma is not a setting here"),
         (CITIES | {"sigma_m": -1}, "sigma_m -1: Input should be greater than or equal to 0"),
         (CITIES | {"sigma_m": math.nan}, "sigma_m nan"),
         (CITIES | {"num_locations": 0}, "num_locations 0"),
