@@ -22,9 +22,9 @@ from pydantic import (
 
 from emulator.errors import CatalogueError
 from emulator.worlds import LonLat
+from groundwork.errors import InputError
 from groundwork.settings_text import (
     PathText,
-    SettingsError,
     cut,
     read_settings,
     reason_of,
@@ -187,7 +187,7 @@ def read_mapping(path: Path) -> Mapping[Any, Any]:
     """
     try:
         return read_settings(path)
-    except SettingsError as error:
+    except InputError as error:
         raise CatalogueError(str(error)) from error
 
 

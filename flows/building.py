@@ -11,8 +11,8 @@ from prefect.client.schemas.objects import State, TaskRun
 
 from flows.artifacts import BuildArtifacts
 from flows.states import partial
+from groundwork.errors import SoftconError, TransientError
 from pipeline.build.builder import Build
-from pipeline.errors import SoftconError, TransientError
 
 BATCHES_PER_TASK = 16
 """Of 64 locations: some minutes at the provider's limits."""

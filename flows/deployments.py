@@ -25,7 +25,8 @@ from prefect.events.schemas.automations import EventTrigger, Posture
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.settings import PREFECT_API_URL
 
-from pipeline.errors import InputError, UnreachableError
+from groundwork.errors import InputError
+from pipeline.errors import UnreachableError
 
 WORK_POOL: Final = "softcon"
 MOST_RUNS: Final = 4

@@ -13,7 +13,7 @@ from flows.probe_backbone import probe_backbone
 from flows.rebuild_dataset import rebuild_dataset
 from flows.seal_and_audit import seal_and_audit
 from flows.states import is_partial, resumable_flow
-from pipeline.errors import InputError
+from groundwork.errors import InputError
 from pipeline.sources.earth_engine.settings import RebuildSettings
 from training.config import RunSettings
 

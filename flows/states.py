@@ -14,8 +14,7 @@ from prefect.flows import Flow
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
-from pipeline.errors import LimitReachedError, SoftconError, TransientError
-from training.errors import TrainingError
+from groundwork.errors import LimitReachedError, SoftconError, TransientError
 
 P = ParamSpec("P")
 
@@ -61,7 +60,7 @@ def resumable_flow(
                         return Failed(message=str(error))
                     get_run_logger().warning("%s; trying again in %g s", error, pause_s)
                     sleep(pause_s)
-                except (SoftconError, TrainingError) as error:
+                except SoftconError as error:
                     return Failed(message=str(error))
             raise AssertionError("unreachable")
 

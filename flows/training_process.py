@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from training.errors import ConfigurationError, TrainingError
+from groundwork.errors import InputError
+from training.errors import TrainingError
 
 Say = Callable[[str], None]
 
@@ -85,11 +86,11 @@ def run_slurm_job(config: Path, out: Path, script: Path, say: Say) -> bool:
         True: a job that ends without a result raises.
 
     Raises:
-        ConfigurationError: there is no Slurm here.
+        InputError: there is no Slurm here.
         TrainingError: the job failed.
     """
     if shutil.which("sbatch") is None:
-        raise ConfigurationError("sbatch is not installed here: run the flow where Slurm is")
+        raise InputError("sbatch is not installed here: run the flow where Slurm is")
     name = f"softcon-{out.resolve().name}"
     job = _slurm("squeue", "--noheader", f"--name={name}", "--format=%i").split()
     if job:

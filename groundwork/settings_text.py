@@ -27,6 +27,8 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
+from groundwork.errors import InputError
+
 MAX_FILE_BYTES: Final = 64 * 1024
 """Maximum size of a settings file. Fifty times our largest; parses within seconds."""
 _MAX_VALUES: Final = 10_000
@@ -38,10 +40,6 @@ _MAX_COMPLAINT_CHARS: Final = 300
 _MAX_SHOWN: Final = 60
 _MAX_NAME_BYTES: Final = 255
 _MAX_PATH_BYTES: Final = 4095
-
-
-class SettingsError(Exception):
-    """Settings cannot be read or are wrong; the text is one sentence."""
 
 
 class SettingsModel(BaseModel):
@@ -57,7 +55,7 @@ class SettingsModel(BaseModel):
     def __get_pydantic_json_schema__(
         cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        """Add descriptions from the docstring, and bounds in words: Prefect's forms show no others."""
+        """Add descriptions from the docstring, and bounds in words: forms show no others."""
         schema = handler.resolve_ref_schema(handler(core_schema))
         properties = schema.get("properties", {})
         for one in reversed(cls.__mro__):
@@ -156,26 +154,26 @@ def read_settings(path: Path, changes: Sequence[str] = ()) -> dict[Any, Any]:
         changes: each ``a.b=value``, with the value in YAML.
 
     Raises:
-        SettingsError: the file cannot be read, is not YAML, or is not a mapping; or a change is
+        InputError: the file cannot be read, is not YAML, or is not a mapping; or a change is
             malformed.
     """
     try:
         with path.open("rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
-        raise SettingsError(f"{path} cannot be read: {error.strerror}") from error
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
     if len(content) > MAX_FILE_BYTES:
-        raise SettingsError(
+        raise InputError(
             f"{path} is larger than {MAX_FILE_BYTES // 1024} KiB: give a settings file with "
             "lines 'name: value'"
         )
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise SettingsError(f"{path} is not a text file in UTF-8: save it as one") from error
+        raise InputError(f"{path} is not a text file in UTF-8: save it as one") from error
     values = parse_yaml(text, str(path))
     if not isinstance(values, dict):
-        raise SettingsError(
+        raise InputError(
             f"{path} {'is empty' if values is None else 'is not a mapping'}: expected lines "
             "'name: value', see configs/"
         )
@@ -193,12 +191,12 @@ def parse_yaml(text: str, where: str, what: str = "YAML") -> Any:
         what: name of the expected format in error messages.
 
     Raises:
-        SettingsError: the text is not such YAML.
+        InputError: the text is not such YAML.
     """
     import yaml
 
     if _depth_of_brackets(text) > _MAX_BRACKETS:
-        raise SettingsError(_too_deep(where))
+        raise InputError(_too_deep(where))
 
     loader = _loader_class()(text)
     try:
@@ -211,11 +209,11 @@ def parse_yaml(text: str, where: str, what: str = "YAML") -> Any:
         mark = error.problem_mark or error.context_mark
         place = "" if mark is None else f"line {mark.line + 1}, column {mark.column + 1}: "
         reason = ", ".join(part for part in (error.context, error.problem) if part)
-        raise SettingsError(f"{where} is not {what}: {place}{reason}") from error
+        raise InputError(f"{where} is not {what}: {place}{reason}") from error
     except yaml.YAMLError as error:
-        raise SettingsError(f"{where} is not {what}: {' '.join(str(error).split())}") from error
+        raise InputError(f"{where} is not {what}: {' '.join(str(error).split())}") from error
     except RecursionError as error:
-        raise SettingsError(_too_deep(where)) from error
+        raise InputError(_too_deep(where)) from error
     finally:
         loader.dispose()
 
@@ -264,17 +262,17 @@ def _count_values(node: Any, counts: dict[int, int], depth: int, where: str) -> 
         where: origin of the text, for error messages.
 
     Raises:
-        SettingsError: too many values, too deep, an alias inside itself, or a repeated key.
+        InputError: too many values, too deep, an alias inside itself, or a repeated key.
     """
     import yaml
 
     line = f"{where}, line {node.start_mark.line + 1}"
     if id(node) in counts:
         if counts[id(node)] == 0:
-            raise SettingsError(f"{line}: the alias contains itself: write the value out")
+            raise InputError(f"{line}: the alias contains itself: write the value out")
         return counts[id(node)]
     if depth > _MAX_DEPTH:
-        raise SettingsError(_too_deep(where))
+        raise InputError(_too_deep(where))
     counts[id(node)] = 0
     inner = [] if isinstance(node, yaml.ScalarNode) else node.value
     if isinstance(node, yaml.MappingNode):
@@ -282,7 +280,7 @@ def _count_values(node: Any, counts: dict[int, int], depth: int, where: str) -> 
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):
                 if key.value in keys:
-                    raise SettingsError(
+                    raise InputError(
                         f"{where}, line {key.start_mark.line + 1}: {shown(key.value)} is given "
                         "twice: leave one out"
                     )
@@ -290,7 +288,7 @@ def _count_values(node: Any, counts: dict[int, int], depth: int, where: str) -> 
         inner = [part for pair in node.value for part in pair]
     total = 1 + sum(_count_values(each, counts, depth + 1, where) for each in inner)
     if total > _MAX_VALUES:
-        raise SettingsError(
+        raise InputError(
             f"{line}: more than {_MAX_VALUES:,} values, aliases included: write them out, or fewer"
         )
     counts[id(node)] = total
@@ -306,17 +304,17 @@ def _apply(values: dict[Any, Any], change: str) -> None:
     keys = place.strip().split(".")
     where = f"--set {cut(change)}"
     if not equals or not all(keys):
-        raise SettingsError(f"{where}: write it as a.b=value, say execution.workers=4")
+        raise InputError(f"{where}: write it as a.b=value, say execution.workers=4")
     if len(change) > MAX_FILE_BYTES:
-        raise SettingsError(f"{where} is longer than {MAX_FILE_BYTES // 1024} KiB: use the file")
+        raise InputError(f"{where} is longer than {MAX_FILE_BYTES // 1024} KiB: use the file")
     if any("\ud800" <= letter <= "\udfff" for letter in change):
-        raise SettingsError(f"{where} is not UTF-8: write it anew")
+        raise InputError(f"{where} is not UTF-8: write it anew")
     value = parse_yaml(text, where, "a YAML value")
     inner = values
     for key in keys[:-1]:
         found = inner.setdefault(key, {})
         if not isinstance(found, dict):
-            raise SettingsError(
+            raise InputError(
                 f"{where}: {cut(key)} has no settings inside, its value is {shown(found)}"
             )
         inner = found

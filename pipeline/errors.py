@@ -1,14 +1,10 @@
-"""The exceptions of the pipeline: what a user can mend, and what is worth another try."""
+"""The exceptions of data production; their root and exit codes are in `groundwork.errors`."""
 
 from __future__ import annotations
 
+from typing import ClassVar
 
-class SoftconError(Exception):
-    """Anything this project raises on purpose. Its text is one sentence fit for a user."""
-
-
-class InputError(SoftconError):
-    """Wrong input: the sentence says what, where and how to mend it (exit code 2)."""
+from groundwork.errors import InputError, SoftconError, TransientError
 
 
 class CubeInUseError(InputError):
@@ -18,18 +14,14 @@ class CubeInUseError(InputError):
 class LeaseLostError(SoftconError):
     """This builder's lease expired and was taken over: it has to stop writing."""
 
+    exit_code: ClassVar[int] = 3
+
 
 class CubeDamagedError(SoftconError):
     """Stored bytes are missing, truncated or altered; the sentence names array and batch."""
 
 
-class TransientError(SoftconError):
-    """Trying again may succeed (network, quota, overloaded service)."""
-
-
 class UnreachableError(InputError, TransientError):
-    """No answer at an address: wrong, as a person at the keyboard sees it; for who waits, down."""
+    """No answer at an address: wrong input for a person at the keyboard, transient for a flow."""
 
-
-class LimitReachedError(SoftconError):
-    """A budget, a deadline or the disk ends this run; the same command continues (exit code 3)."""
+    exit_code: ClassVar[int] = 2

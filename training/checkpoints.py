@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import torch
 
-from training.errors import ConfigurationError
+from groundwork.errors import InputError
 
 FOLDER: Final = "checkpoints"
 _NAME: Final = re.compile(r"^step_(\d{9})\.pt$")
@@ -50,19 +50,19 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint; nothing in it is executed.
 
     Raises:
-        ConfigurationError: it is missing, damaged, or of another kind.
+        InputError: it is missing, damaged, or of another kind.
     """
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise ConfigurationError(
+        raise InputError(
             f"{path} does not exist: give a checkpoint, or the folder of a run"
         ) from error
     except Exception as error:  # damaged archives raise many things
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise ConfigurationError(f"{path} is no checkpoint that can be read ({reason})") from error
+        raise InputError(f"{path} is no checkpoint that can be read ({reason})") from error
     if not isinstance(found, dict) or "network" not in found:
-        raise ConfigurationError(f"{path} is no checkpoint of a pretraining run")
+        raise InputError(f"{path} is no checkpoint of a pretraining run")
     return found
 
 
@@ -74,20 +74,18 @@ def find_checkpoint(run: Path, resume: str) -> dict[str, Any] | None:
         resume: `auto` takes the newest that can be read; `none`; or a path.
 
     Raises:
-        ConfigurationError: the path cannot be read; or the run has checkpoints and `none` was said.
+        InputError: the path cannot be read; or the run has checkpoints and `none` was said.
     """
     found = list_checkpoints(run)
     if resume == "none":
         if found:
-            raise ConfigurationError(
-                f"{run} holds a run already: choose another out, or say --resume auto"
-            )
+            raise InputError(f"{run} holds a run already: choose another out, or say --resume auto")
         return None
     if resume != "auto":
         return load_checkpoint(Path(resume))
     for path in reversed(found):
         try:
             return load_checkpoint(path)
-        except ConfigurationError:
+        except InputError:
             continue  # A disk may lose what it has promised; the one before is older, but whole.
     return None

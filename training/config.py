@@ -11,17 +11,16 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from groundwork.errors import InputError
 from groundwork.settings_text import (
     Matching,
     PathText,
-    SettingsError,
     SettingsModel,
     read_settings,
     sentence_of,
 )
 from storage_schema.products import PRODUCTS, ProductName
 from training.choices import LabelSimilarity, SoftForm
-from training.errors import ConfigurationError
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Ratio = Annotated[float, Field(ge=0.01, le=100)]
@@ -265,26 +264,22 @@ def read_run_settings(path: Path, changes: Sequence[str] = ()) -> RunSettings:
     nothing else.
 
     Raises:
-        ConfigurationError: it cannot be read, or holds something that does not belong.
+        InputError: it cannot be read, or holds something that does not belong.
     """
-    try:
-        values = read_settings(path, changes)
-    except SettingsError as error:
-        raise ConfigurationError(str(error)) from error
-    return parse_run_settings(values, str(path))
+    return parse_run_settings(read_settings(path, changes), str(path))
 
 
 def parse_run_settings(values: dict[Any, Any], where: str) -> RunSettings:
     """Check settings.
 
     Raises:
-        ConfigurationError: something is missing, unknown or out of range.
+        InputError: something is missing, unknown or out of range.
     """
     from training.presets import with_preset
 
     try:
         return RunSettings.model_validate(with_preset(values))
     except ValidationError as error:
-        raise ConfigurationError(f"{where}: {sentence_of(error)}") from error
+        raise InputError(f"{where}: {sentence_of(error)}") from error
     except KeyError as error:
-        raise ConfigurationError(f"{where}: {error.args[0]}") from error
+        raise InputError(f"{where}: {error.args[0]}") from error

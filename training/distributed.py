@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from training.errors import ConfigurationError
+from groundwork.errors import InputError
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +44,14 @@ def find_device(device: str, local_rank: int = 0) -> torch.device:
         local_rank: which GPU `cuda` stands for.
 
     Raises:
-        ConfigurationError: a GPU is wanted and there is none, or it is no name of a device.
+        InputError: a GPU is wanted and there is none, or it is no name of a device.
     """
     if device == "cpu" or (device == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     if not re.fullmatch(r"auto|cuda(:\d+)?", device):
-        raise ConfigurationError(f"device {device}: give cpu, cuda, cuda:N or auto")
+        raise InputError(f"device {device}: give cpu, cuda, cuda:N or auto")
     if not torch.cuda.is_available():
-        raise ConfigurationError(f"device {device}: this machine has no GPU that PyTorch sees")
+        raise InputError(f"device {device}: this machine has no GPU that PyTorch sees")
     return torch.device(device if ":" in device else f"cuda:{local_rank}")
 
 
@@ -63,7 +63,7 @@ def processes(device: str) -> Iterator[Processes]:
         device: `auto`, `cpu`, `cuda` or `cuda:N`; under torchrun, `cuda` is the local rank's.
 
     Raises:
-        ConfigurationError: a GPU is wanted and there is none.
+        InputError: a GPU is wanted and there is none.
     """
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     rank, local_rank = (int(os.environ.get(name, "0")) for name in ("RANK", "LOCAL_RANK"))

@@ -1,14 +1,12 @@
-"""What can go wrong in a run, by what the user can do about it."""
+"""The exceptions of training; their root and exit codes are in `groundwork.errors`."""
 
 from __future__ import annotations
 
-
-class TrainingError(Exception):
-    """A sentence for the user: what, where, how to mend it."""
+from groundwork.errors import SoftconError
 
 
-class ConfigurationError(TrainingError):
-    """A setting, a file or a cube is not what a run needs."""
+class TrainingError(SoftconError):
+    """A run or a probe failed."""
 
 
 class DamagedPatchError(TrainingError):
@@ -16,8 +14,8 @@ class DamagedPatchError(TrainingError):
 
 
 class NonFiniteLossError(TrainingError):
-    """The loss is not a number any more."""
+    """The loss is not a finite number."""
 
 
 class OutOfMemoryError(TrainingError):
-    """The device has no room for a step."""
+    """A step does not fit into the device's memory."""

@@ -24,16 +24,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from groundwork.errors import InputError, SoftconError
 from storage_schema.status import Split
 from training.checkpoints import find_checkpoint, list_checkpoints, save_checkpoint
 from training.config import RunSettings, read_run_settings
 from training.distributed import Processes, any_rank, mean_over_ranks, processes
-from training.errors import (
-    ConfigurationError,
-    NonFiniteLossError,
-    OutOfMemoryError,
-    TrainingError,
-)
+from training.errors import NonFiniteLossError, OutOfMemoryError, TrainingError
 from training.loop.monitors import collapse_monitors
 from training.loop.run_log import RunLog
 from training.loop.steps import (
@@ -99,8 +95,8 @@ def pretrain(settings: RunSettings, resume: str = "auto", log: Any = None) -> Pa
         log: a stream for people; standard error by default.
 
     Raises:
-        TrainingError: as a sentence: settings, cubes, a patch that cannot be read, a loss that is
-            not finite, a device without room.
+        InputError: settings and cubes do not go together.
+        TrainingError: a patch cannot be read, the loss is not finite, or the device is too small.
         SystemExit: code 3 after a signal: saved, to be resumed.
     """
     with processes(settings.device) as who:
@@ -122,18 +118,18 @@ def prepare(settings: RunSettings, who: Processes) -> Run:
     """Open what a run reads and make what it trains; nothing is written.
 
     Raises:
-        ConfigurationError: settings and cubes do not go together.
+        InputError: settings and cubes do not go together.
     """
     index = open_index(settings.data, Split.TRAIN)
     per_batch = settings.batch_size // settings.optimiser.accumulate
     if settings.batch_size % (settings.optimiser.accumulate * who.world_size):
-        raise ConfigurationError(
+        raise InputError(
             f"batch_size {settings.batch_size} is no multiple of {who.world_size} processes x "
             f"{settings.optimiser.accumulate} accumulated batches"
         )
     order = SampleOrder(index.complete, settings.seed, per_batch, who.rank, who.world_size)
     if order.steps_per_epoch < settings.optimiser.accumulate:
-        raise ConfigurationError(
+        raise InputError(
             f"batch_size {settings.batch_size} is more than the {len(index)} locations of the "
             "train split: lower it, or give more cubes"
         )
@@ -401,17 +397,17 @@ def _restore(run: Run, state: dict[str, Any]) -> None:
     """Go on with a checkpoint.
 
     Raises:
-        ConfigurationError: it belongs to a run with other settings.
+        InputError: it belongs to a run with other settings.
     """
     ours = run.settings.model_dump(mode="json")
     for name in _SHAPING:
         if state["settings"][name] != ours[name]:
-            raise ConfigurationError(
+            raise InputError(
                 f"{run.folder} holds a run with other settings of {name}: choose another out, or "
                 "restore the settings in its run.json"
             )
     if state["locations"] != len(run.index):
-        raise ConfigurationError(
+        raise InputError(
             f"{run.folder} began with {state['locations']} locations, the cubes now have "
             f"{len(run.index)}: choose another out"
         )
@@ -524,12 +520,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         pretrain(read_run_settings(given.config, given.changes), given.resume)
-    except ConfigurationError as error:
+    except SoftconError as error:
         sys.stderr.write(f"softcon: {error}\n")
-        return 2
-    except TrainingError as error:
-        sys.stderr.write(f"softcon: {error}\n")
-        return 1
+        return error.exit_code
     return 0
 
 

@@ -25,6 +25,7 @@ from flows.command_line.deploy_command import deploy
 from flows.command_line.emulator_commands import emulator
 from flows.command_line.output import complain
 from flows.command_line.rebuild_command import forecast, rebuild
+from groundwork.errors import InputError, SoftconError
 
 app = typer.Typer(
     name="softcon",
@@ -140,8 +141,6 @@ _EXTRA_OF_MODULE = {
 
 
 def _check_arguments(arguments: Sequence[str]) -> None:
-    from pipeline.errors import InputError
-
     if any("\0" in argument for argument in arguments):
         raise InputError("an argument holds a NUL byte: no path and no setting does; leave it out")
 
@@ -156,20 +155,7 @@ def _sentence(error: Exception) -> str:
 
 def _exit_code(error: Exception) -> int | None:
     """Return the code of a foreseen error; None for our own bugs, which keep their traceback."""
-    from pipeline.errors import (
-        InputError,
-        LeaseLostError,
-        LimitReachedError,
-        SoftconError,
-        TransientError,
-    )
-    from training.errors import ConfigurationError, TrainingError
-
+    if isinstance(error, SoftconError):
+        return error.exit_code
     too_long = isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG
-    if too_long or isinstance(error, InputError | ConfigurationError):
-        return 2
-    if isinstance(error, LimitReachedError | LeaseLostError | TransientError):
-        return 3
-    if isinstance(error, SoftconError | TrainingError):
-        return 1
-    return None
+    return InputError.exit_code if too_long else None

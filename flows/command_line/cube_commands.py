@@ -113,8 +113,8 @@ def report(
         write_run_report(Path(cube), out)
         stdout.print(str(out), markup=False, soft_wrap=True)
         return 0
+    from groundwork.errors import InputError
     from pipeline.cube.object_storage import ObjectStorage
-    from pipeline.errors import InputError
     from pipeline.report.page import report_cube
 
     check_output(out, cube)
@@ -144,10 +144,10 @@ def export_labels(
     json_file: Annotated[Path, typer.Option("--json", help="The label file to write.")],
 ) -> int:
     """Write the multi-labels of a cube as an SSL4EO-S12-ML label file."""
+    from groundwork.errors import InputError
     from pipeline.cube.label_export import export_labels as collect
     from pipeline.cube.object_storage import ObjectStorage
     from pipeline.cube.patch_store import PatchStore
-    from pipeline.errors import InputError
     from pipeline.sources.ssl4eo_s12.labels import write_labels
 
     check_output(json_file, cube)

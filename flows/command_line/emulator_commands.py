@@ -83,7 +83,7 @@ def emulator(
     from emulator.errors import EmulatorError
     from emulator.running import serve
     from emulator.settings import EmulatorSettings, make_app
-    from pipeline.errors import InputError
+    from groundwork.errors import InputError
 
     try:
         settings = EmulatorSettings(
@@ -144,7 +144,7 @@ def _parse_flag(flag: str) -> tuple[str, float]:
 
 
 def _wrong(flag: str, remedy: str) -> Exception:
-    from pipeline.errors import InputError
+    from groundwork.errors import InputError
 
     return InputError(f"--fault {flag}: {remedy}")
 

@@ -75,10 +75,10 @@ def ssl4eo_s12(
     S2 pixels arrive bit-identical; the UTM grid that the published GeoTIFFs lost is estimated and
     its error stored. One bad location or file never stops the rest: it gets a status and a warning.
     """
+    from groundwork.errors import InputError
     from pipeline.build.builder import Execution
     from pipeline.build.importing import import_ssl4eo_s12
     from pipeline.cube.object_storage import ObjectStorage
-    from pipeline.errors import InputError
     from pipeline.sources.earth_engine.settings import SCHEDULER, WHICH_SCHEDULER
     from storage_schema.layout import LOCATIONS_PER_BATCH
 
@@ -121,8 +121,8 @@ def _parse_split(
 ) -> SplitSettings:
     from pydantic import ValidationError
 
+    from groundwork.errors import InputError
     from groundwork.settings_text import sentence_of
-    from pipeline.errors import InputError
     from pipeline.places.settings import SplitSettings
 
     values: dict[str, Any] = {"block_size_m": block_size_m, "buffer_m": buffer_m}
@@ -138,7 +138,7 @@ def _parse_split(
 
 
 def _parse_products(text: str) -> tuple[ProductName, ...]:
-    from pipeline.errors import InputError
+    from groundwork.errors import InputError
     from storage_schema.products import parse_product_names
 
     try:

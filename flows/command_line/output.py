@@ -39,7 +39,7 @@ def check_output(path: Path, cube: str) -> None:
     Raises:
         InputError: it is a folder, its folder is missing, or it lies in the cube.
     """
-    from pipeline.errors import InputError
+    from groundwork.errors import InputError
 
     if path.is_dir():
         raise InputError(f"{path} is a folder: give the path of a file")

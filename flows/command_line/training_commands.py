@@ -87,7 +87,7 @@ def probe(
     json_output: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> int:
     """Score a backbone by multi-label classification of land cover on the test split of cubes."""
-    from training.errors import ConfigurationError
+    from groundwork.errors import InputError
     from training.evaluation.probe import (
         finetune_backbone,
         probe_backbone,
@@ -96,10 +96,10 @@ def probe(
     )
 
     if (dataset is None) != (root is None) or (dataset is None) == (not cube):
-        raise ConfigurationError("give either --cube, or --dataset with --root")
+        raise InputError("give either --cube, or --dataset with --root")
     if method is Method.finetune:
         if dataset is not None:
-            raise ConfigurationError("--method finetune takes cubes: give --cube")
+            raise InputError("--method finetune takes cubes: give --cube")
         found = finetune_backbone(
             weights,
             cube or [],

@@ -15,9 +15,10 @@ import yaml
 
 from flows.command_line.output import Report
 from flows.demo.stages import Stages
+from groundwork.errors import InputError, TransientError
 from pipeline.build.builder import BuildSummary
 from pipeline.cube.object_storage import ObjectStorage
-from pipeline.errors import CubeDamagedError, InputError, TransientError
+from pipeline.errors import CubeDamagedError
 from pipeline.grids import to_lon_lat
 from pipeline.places.files import Locations, write_locations
 from pipeline.places.settings import SplitSettings

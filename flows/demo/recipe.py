@@ -38,7 +38,7 @@ def run_demo(out: Path, num_locations: int, num_steps: int, say: Say, bar: Bar) 
 
     Raises:
         InputError: the folder holds something else.
-        SoftconError, TrainingError: as the stages say; the same call goes on.
+        SoftconError: a stage failed; the same call continues.
     """
     about = {"kind": "simulated", "locations": num_locations, "steps": num_steps}
     stages = Stages(out, about, _STAGES_OF_CUBE + 2 * _STAGES_OF_BACKBONE + 1, say)
@@ -64,7 +64,7 @@ def run_real_demo(out: Path, data: Path, num_steps: int, say: Say, bar: Bar) -> 
 
     Raises:
         InputError: the data are not there, or the folder holds something else.
-        SoftconError, TrainingError: as the stages say; the same call goes on.
+        SoftconError: a stage failed; the same call continues.
     """
     check_real_data(data)
     about = {"kind": "real", "steps": num_steps}

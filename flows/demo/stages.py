@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from pipeline.errors import InputError
+from groundwork.errors import InputError
 
 RECORD_NAME: Final = "demo.json"
 

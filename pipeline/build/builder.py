@@ -14,19 +14,14 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self, cast
 
+from groundwork.errors import InputError, LimitReachedError
 from pipeline.build.batches import BatchOutcome, build_batch, cancel_batches, read_batch
 from pipeline.build.budget import LEDGER_FOLDER, Budget, read_ledgers
 from pipeline.cube.lease import Lease
 from pipeline.cube.object_storage import ObjectStorage
 from pipeline.cube.patch_store import BatchMarker, PatchStore, check_place, content_digests
 from pipeline.cube.seal import derive_digest, seal_cube
-from pipeline.errors import (
-    CubeDamagedError,
-    InputError,
-    LeaseLostError,
-    LimitReachedError,
-    UnreachableError,
-)
+from pipeline.errors import CubeDamagedError, LeaseLostError, UnreachableError
 from pipeline.ledger import Ledger
 from pipeline.patches import PatchSource
 from pipeline.sources.earth_engine.settings import BudgetSettings

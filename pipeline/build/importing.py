@@ -12,9 +12,9 @@ from typing import Any, Final
 
 import numpy as np
 
+from groundwork.errors import InputError
 from pipeline.build.builder import Build, BuildProgress, BuildSummary, Execution, open_build
 from pipeline.cube.object_storage import ObjectStorage
-from pipeline.errors import InputError
 from pipeline.patches import LocationPatches
 from pipeline.places.settings import SplitSettings
 from pipeline.places.splits import assign_splits

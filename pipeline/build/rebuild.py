@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
+from groundwork.errors import InputError
 from pipeline.build.builder import (
     Build,
     BuildProgress,
@@ -19,7 +20,6 @@ from pipeline.build.builder import (
     open_build,
 )
 from pipeline.cube.object_storage import ObjectStorage
-from pipeline.errors import InputError
 from pipeline.places.files import Locations, read_locations
 from pipeline.places.locations import make_locations
 from pipeline.sources.earth_engine.request_gate import ClusterShare

@@ -19,6 +19,7 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 import zarr
 
+from groundwork.errors import InputError, SoftconError
 from pipeline.cube.audit_rules import (
     Contradiction,
     find_contradictions,
@@ -36,7 +37,7 @@ from pipeline.cube.patch_store import (
 from pipeline.cube.patch_table import PATCH_TABLE_KEY, patch_rows, read_small_arrays
 from pipeline.cube.seal import derive_digest
 from pipeline.cube.statistics import count_values, decode_counts
-from pipeline.errors import CubeDamagedError, InputError, SoftconError
+from pipeline.errors import CubeDamagedError
 from storage_schema.conformance import Violation, find_violations
 from storage_schema.layout import NUM_SEASONS, SchemaVersionError, check_schema_version
 from storage_schema.products import PRODUCTS

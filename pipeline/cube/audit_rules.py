@@ -8,8 +8,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from groundwork.errors import InputError
 from pipeline.cube.patch_table import SmallArrays
-from pipeline.errors import InputError
 from pipeline.land_cover.class_fractions import count_classes
 from pipeline.patches import valid_fraction
 from storage_schema.land_cover import UNKNOWN, LabelStatus

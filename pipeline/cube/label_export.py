@@ -6,9 +6,9 @@ from collections import Counter
 
 import numpy as np
 
+from groundwork.errors import InputError
 from pipeline.cube.patch_store import PatchStore
 from pipeline.cube.patch_table import read_small_arrays
-from pipeline.errors import InputError
 from storage_schema.land_cover import PRESENT, LabelStatus
 
 LISTED = {LabelStatus.LABELLED, LabelStatus.EMPTY_LIST, LabelStatus.MASKED}

@@ -21,8 +21,9 @@ from typing import Final, Self
 
 import psutil
 
+from groundwork.errors import SoftconError
 from pipeline.cube.object_storage import ObjectStorage
-from pipeline.errors import CubeInUseError, LeaseLostError, SoftconError
+from pipeline.errors import CubeInUseError, LeaseLostError
 
 LEASE_KEY: Final = "lease.json"
 LEASE_S: Final = 120.0

@@ -22,7 +22,7 @@ from zarr.abc.store import Store
 from zarr.storage import LocalStore as ZarrLocalStore
 from zarr.storage import ObjectStore as ZarrObjectStore
 
-from pipeline.errors import InputError, LimitReachedError, TransientError
+from groundwork.errors import InputError, LimitReachedError, TransientError
 
 _SCHEME: Final = re.compile(r"^([a-zA-Z][a-zA-Z0-9+.-]+):/")
 REQUEST_TIMEOUT: Final = timedelta(seconds=120)

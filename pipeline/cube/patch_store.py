@@ -22,10 +22,11 @@ import zarr
 from numcodecs import blosc
 from pydantic import ValidationError
 
+from groundwork.errors import InputError, SoftconError
 from pipeline.cube.lease import check_lease
 from pipeline.cube.object_storage import ObjectStorage
 from pipeline.cube.statistics import count_values, encode_counts
-from pipeline.errors import CubeDamagedError, InputError, SoftconError
+from pipeline.errors import CubeDamagedError
 from storage_schema.conformance import read_layout
 from storage_schema.layout import (
     CubeDescription,

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from groundwork.errors import InputError
 from pipeline.cube.lease import Lease
 from pipeline.cube.object_storage import ObjectStorage
 from pipeline.cube.patch_store import (
@@ -29,7 +30,7 @@ from pipeline.cube.patch_store import (
 )
 from pipeline.cube.patch_table import PATCH_TABLE_KEY, PatchTable, patch_rows, read_small_arrays
 from pipeline.cube.statistics import Counts, decode_counts, merge_counts, statistics_attributes
-from pipeline.errors import CubeDamagedError, InputError
+from pipeline.errors import CubeDamagedError
 from storage_schema.land_cover import NUM_CLASSES, LabelStatus
 from storage_schema.layout import NO_TIME, SEAL_ATTRIBUTES
 from storage_schema.products import PRODUCTS, ProductName

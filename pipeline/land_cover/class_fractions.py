@@ -28,7 +28,7 @@ from pyproj import CRS
 from rasterio.enums import MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-from pipeline.errors import InputError
+from groundwork.errors import InputError
 from pipeline.grids import Grid
 from pipeline.land_cover.label_sampling import sample_labels
 from pipeline.land_cover.lattices import Counts, Labels, Lattice, Window, read_padded, same_lattice

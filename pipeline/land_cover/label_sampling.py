@@ -23,7 +23,7 @@ import numpy.typing as npt
 from pyproj import CRS, Transformer
 from pyproj.exceptions import ProjError
 
-from pipeline.errors import InputError
+from groundwork.errors import InputError
 from pipeline.grids import Grid
 from pipeline.land_cover.lattices import (
     Counts,

@@ -21,7 +21,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import shapely
 
-from pipeline.errors import InputError
+from groundwork.errors import InputError
 from pipeline.places.settings import FromFile
 from pipeline.places.spherical import normalise_longitude
 from storage_schema.status import Split

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.errors import InputError
+from groundwork.errors import InputError
 
 Floats = npt.NDArray[np.float64]
 

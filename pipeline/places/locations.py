@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.errors import InputError
+from groundwork.errors import InputError
 from pipeline.places.files import Locations, Places, read_places
 from pipeline.places.land_mask import LAND_MASK_SOURCE, is_land
 from pipeline.places.regions import read_region

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import shapely
 import shapely.geometry
 
-from pipeline.errors import InputError
+from groundwork.errors import InputError
 from pipeline.places.settings import RegionSettings
 from pipeline.places.spherical import normalise_longitude
 

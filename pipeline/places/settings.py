@@ -9,14 +9,13 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
+from groundwork.errors import InputError
 from groundwork.settings_text import (
     PathText,
-    SettingsError,
     SettingsModel,
     read_settings,
     sentence_of,
 )
-from pipeline.errors import InputError
 from storage_schema.products import PATCH_SIZE_M
 
 DEFAULT_MIN_DISTANCE_M: Final = 3_840.0
@@ -189,11 +188,7 @@ def read_location_settings(path: Path) -> LocationSettings:
     Raises:
         InputError: the file cannot be read, is not YAML, or holds something that does not belong.
     """
-    try:
-        values = read_settings(path)
-    except SettingsError as error:
-        raise InputError(str(error)) from error
-    return parse_location_settings(values, str(path))
+    return parse_location_settings(read_settings(path), str(path))
 
 
 def parse_location_settings(values: Mapping[Any, Any], where: str) -> LocationSettings:

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.errors import InputError
+from groundwork.errors import InputError
 from pipeline.grids import from_lon_lat, to_lon_lat
 from pipeline.places.regions import Region
 from pipeline.places.spherical import MEAN_RADIUS_M, normalise_longitude

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from groundwork.errors import InputError
 from pipeline.cube.object_storage import ObjectStorage
 from pipeline.cube.patch_store import PatchStore
-from pipeline.errors import InputError
 from pipeline.report.gallery import utc
 from pipeline.report.page import flatten, percent, write_whole
 from pipeline.report.summary import (

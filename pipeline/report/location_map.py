@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from pipeline.errors import InputError
+from groundwork.errors import InputError
 from pipeline.places.files import Locations
 from pipeline.report.figures import SPLIT_COLOURS, world_map
 

@@ -19,9 +19,9 @@ import zarr
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from groundwork.errors import InputError
 from pipeline.cube.object_storage import ObjectStorage
 from pipeline.cube.patch_store import PatchStore
-from pipeline.errors import InputError
 from pipeline.patches import Pixels
 from pipeline.report.figures import (
     SEASON_COLOURS,

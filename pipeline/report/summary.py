@@ -12,7 +12,8 @@ import numpy.typing as npt
 import zarr
 from pydantic import ValidationError
 
-from pipeline.errors import CubeDamagedError, InputError
+from groundwork.errors import InputError
+from pipeline.errors import CubeDamagedError
 from storage_schema.conformance import read_layout
 from storage_schema.land_cover import CLASSES, NUM_CLASSES, PRESENT, UNKNOWN, LabelStatus
 from storage_schema.layout import CubeDescription, SchemaVersionError

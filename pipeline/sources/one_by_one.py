@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING
 
-from pipeline.errors import SoftconError
+from groundwork.errors import SoftconError
 from pipeline.ledger import Ledger
 from pipeline.patches import LocationPatches, ProductPatch
 from storage_schema.products import ProductName

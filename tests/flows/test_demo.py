@@ -23,7 +23,7 @@ from flows.demo.cubes import patches_of_raster
 from flows.demo.figures import Scored, Series, interval_chart, line_chart, point_cloud
 from flows.demo.pictures import choose_queries
 from flows.demo.stages import Stages
-from pipeline.errors import InputError
+from groundwork.errors import InputError
 from storage_schema.status import Split
 
 ROOT = Path(__file__).parents[2]

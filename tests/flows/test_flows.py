@@ -26,11 +26,11 @@ from flows.pretrain_backbone import pretrain_backbone
 from flows.rebuild_dataset import rebuild_dataset
 from flows.seal_and_audit import seal_and_audit
 from flows.states import PARTIAL, PAUSES_S
+from groundwork.errors import InputError
 from pipeline.cube.inspection import inspect_cube
 from pipeline.cube.lease import LEASE_KEY
 from pipeline.cube.object_storage import ObjectStorage
 from pipeline.cube.patch_store import PatchStore
-from pipeline.errors import InputError
 from pipeline.ledger import Ledger
 from pipeline.sources.earth_engine.settings import RebuildSettings
 from tests.emulator.conftest import (  # noqa: F401 - fixtures

@@ -14,10 +14,10 @@ import pytest
 import yaml
 
 from flows.command_line import run
+from groundwork.errors import InputError
 from pipeline.cube.object_storage import ObjectStorage
 from pipeline.cube.patch_store import PatchStore
 from pipeline.cube.seal import seal_cube
-from pipeline.errors import InputError
 from pipeline.sources.earth_engine.settings import read_rebuild_settings
 from tests.emulator.conftest import (  # noqa: F401 - fixtures
     _loopback_without_proxy,

@@ -18,9 +18,10 @@ import pytest
 import torch
 import yaml
 
+from groundwork.errors import InputError
 from training.checkpoints import find_checkpoint, list_checkpoints, load_checkpoint, save_checkpoint
 from training.config import parse_run_settings, read_run_settings
-from training.errors import ConfigurationError, NonFiniteLossError
+from training.errors import NonFiniteLossError
 from training.loop.run_log import read_log
 from training.presets import PRESETS
 from training.pretrain import main, pretrain
@@ -95,9 +96,9 @@ def test_a_run_with_other_settings_is_not_continued(
 
     shutil.copytree(calm, tmp_path / "run")
     change = {"data": {"modality": ["s2_l2a"]}, "loss": {"soft_weight": 2}, "seed": 5}[name]
-    with pytest.raises(ConfigurationError, match=f"holds a run with other settings of {name}"):
+    with pytest.raises(InputError, match=f"holds a run with other settings of {name}"):
         pretrain(parse_run_settings(values(cube, tmp_path / "run", **{name: change}), "test"))
-    with pytest.raises(ConfigurationError, match="holds a run already"):
+    with pytest.raises(InputError, match="holds a run already"):
         pretrain(parse_run_settings(values(cube, tmp_path / "run"), "test"), resume="none")
 
 
@@ -335,8 +336,8 @@ def test_checkpoints_are_whole_rotated_and_data_only(tmp_path: Path) -> None:
     found = find_checkpoint(tmp_path, "auto")
     assert found is not None
     assert found["step"] == 4
-    with pytest.raises(ConfigurationError, match="no checkpoint that can be read"):
+    with pytest.raises(InputError, match="no checkpoint that can be read"):
         load_checkpoint(newest)
     torch.save({"network": os.system}, tmp_path / "evil.pt")
-    with pytest.raises(ConfigurationError, match="no checkpoint that can be read"):
+    with pytest.raises(InputError, match="no checkpoint that can be read"):
         load_checkpoint(tmp_path / "evil.pt")

@@ -15,8 +15,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from groundwork.errors import InputError
 from training.choices import Layout
-from training.errors import ConfigurationError
 from training.network.encoders import is_transformer, make_encoder
 
 _BASE: Final = "base_encoder."
@@ -67,7 +67,7 @@ def load_encoder(path: Path) -> tuple[nn.Module, BackboneCard]:
         path: .safetensors or .pth, in any of the layouts, with its JSON beside it.
 
     Raises:
-        ConfigurationError: a file is missing, damaged, or does not fit.
+        InputError: a file is missing, damaged, or does not fit.
     """
     card = read_card(path)
     encoder = make_encoder(card.encoder, num_bands=len(card.bands), image_size=card.image_size)
@@ -77,7 +77,7 @@ def load_encoder(path: Path) -> tuple[nn.Module, BackboneCard]:
     try:
         encoder.load_state_dict(state)
     except RuntimeError as error:
-        raise ConfigurationError(
+        raise InputError(
             f"{path} does not fit {card.encoder}: {str(error).splitlines()[0]}"
         ) from error
     return encoder.eval(), card
@@ -87,23 +87,23 @@ def read_card(path: Path) -> BackboneCard:
     """Read the JSON beside weights.
 
     Raises:
-        ConfigurationError: it is missing or damaged.
+        InputError: it is missing or damaged.
     """
     beside = card_path(path)
     if path.is_dir():
-        raise ConfigurationError(
+        raise InputError(
             f"{path} is a folder: give the file that softcon export wrote (export a run first)"
         )
     if not path.is_file():
-        raise ConfigurationError(f"{path} does not exist: give what softcon export wrote")
+        raise InputError(f"{path} does not exist: give what softcon export wrote")
     try:
         return BackboneCard(**json.loads(beside.read_text(encoding="utf-8")))
     except FileNotFoundError as error:
-        raise ConfigurationError(
+        raise InputError(
             f"{beside} is missing: it says which bands and which normalisation {path.name} wants"
         ) from error
     except (ValueError, TypeError) as error:
-        raise ConfigurationError(f"{beside} is damaged ({error}): export again") from error
+        raise InputError(f"{beside} is damaged ({error}): export again") from error
 
 
 def write_backbone(path: Path, state: Mapping[str, Tensor], card: BackboneCard) -> None:
@@ -115,7 +115,7 @@ def write_backbone(path: Path, state: Mapping[str, Tensor], card: BackboneCard) 
         card: of the backbone.
 
     Raises:
-        ConfigurationError: the name ends otherwise.
+        InputError: the name ends otherwise.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.tmp")
@@ -127,7 +127,7 @@ def write_backbone(path: Path, state: Mapping[str, Tensor], card: BackboneCard) 
     elif path.suffix == ".pth":
         torch.save(whole, beside)
     else:
-        raise ConfigurationError(f"{path} has to end with .safetensors or .pth")
+        raise InputError(f"{path} has to end with .safetensors or .pth")
     write_card(path, card)
     beside.replace(path)
 
@@ -149,10 +149,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """Read weights as data; nothing in them is executed.
 
     Raises:
-        ConfigurationError: they are missing or damaged.
+        InputError: they are missing or damaged.
     """
     if not path.is_file():
-        raise ConfigurationError(f"{path} does not exist")
+        raise InputError(f"{path} does not exist")
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -160,9 +160,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             return dict(load_file(path))
         found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged files raise many things
-        raise ConfigurationError(f"{path} holds no weights that can be read") from error
+        raise InputError(f"{path} holds no weights that can be read") from error
     if not isinstance(found, dict) or not all(isinstance(v, Tensor) for v in found.values()):
-        raise ConfigurationError(f"{path} holds no plain weights")
+        raise InputError(f"{path} holds no plain weights")
     return found
 
 
@@ -179,14 +179,14 @@ def to_layout(state: Mapping[str, Tensor], encoder: str, layout: Layout) -> dict
     what differs is what else there is.
 
     Raises:
-        ConfigurationError: the encoder has no such layout.
+        InputError: the encoder has no such layout.
     """
     found = dict(state)
     if layout == "torchvision" and not encoder.startswith("resnet"):
-        raise ConfigurationError(f"layout torchvision is for ResNets, not for {encoder}")
+        raise InputError(f"layout torchvision is for ResNets, not for {encoder}")
     if layout == "dinov2":
         if not (is_transformer(encoder) and "dinov2" in encoder):
-            raise ConfigurationError(f"layout dinov2 is for *_dinov2 encoders, not for {encoder}")
+            raise InputError(f"layout dinov2 is for *_dinov2 encoders, not for {encoder}")
         # Its module has a token for masked patches; here nothing was masked but left out.
         found["mask_token"] = torch.zeros(1, state["cls_token"].shape[-1])
     return found

@@ -12,6 +12,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from groundwork.errors import InputError
 from training.backbones.backbone_files import (
     NORMALISATION,
     BackboneCard,
@@ -25,7 +26,6 @@ from training.backbones.scores import ProbeResult
 from training.checkpoints import list_checkpoints, load_checkpoint
 from training.choices import Layout
 from training.config import RunSettings
-from training.errors import ConfigurationError
 from training.network.siamese import SiameseNetwork
 from training.reading.cube_files import CubeFiles
 
@@ -42,13 +42,13 @@ def export_backbone(
         untrained: the encoder as the run began, instead: what training is to be compared with.
 
     Raises:
-        ConfigurationError: a file is missing or damaged, or the layout does not fit.
+        InputError: a file is missing or damaged, or the layout does not fit.
     """
     run = checkpoint if checkpoint.is_dir() else checkpoint.parent.parent
     if checkpoint.is_dir():
         found = list_checkpoints(checkpoint)
         if not found:
-            raise ConfigurationError(f"{checkpoint} has no checkpoints: is it the folder of a run?")
+            raise InputError(f"{checkpoint} has no checkpoints: is it the folder of a run?")
         checkpoint = found[-1]
     state = load_checkpoint(checkpoint)
     record = _read_record(run)
@@ -131,7 +131,7 @@ def _read_record(run: Path) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ConfigurationError(
+        raise InputError(
             f"{path} cannot be read: a checkpoint is exported from the folder of its run"
         ) from error
     return found
@@ -145,7 +145,7 @@ def record_scores(weights: Path, found: ProbeResult) -> None:
         found: of one method.
 
     Raises:
-        ConfigurationError: the card is missing or damaged, or cannot be written.
+        InputError: the card is missing or damaged, or cannot be written.
     """
     card = read_card(weights)
     card = replace(card, probe={**(card.probe or {}), found.method: asdict(found)})
@@ -156,7 +156,7 @@ def record_scores(weights: Path, found: ProbeResult) -> None:
             text = _SCORES.sub(lambda _: _scores(card), page.read_text(encoding="utf-8"))
             page.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise ConfigurationError(
+        raise InputError(
             f"the card of {weights} cannot be written ({error.strerror}): copy the backbone to a "
             "folder of yours, or leave --record out"
         ) from error
@@ -194,7 +194,7 @@ def _attribution(record: Mapping[str, Any], settings: RunSettings) -> list[str]:
     for cube in record["cubes"]:
         try:
             attributes = CubeFiles(cube["address"]).attributes
-        except ConfigurationError:
+        except InputError:
             continue  # The cube may have moved since; its digest is what counts.
         products = attributes["products"]
         if "emulator" in str(attributes.get("source", {}).get("service", "")):

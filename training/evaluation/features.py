@@ -73,7 +73,7 @@ def features_of_cubes(
         max_patches: of the split.
 
     Raises:
-        ConfigurationError: a cube cannot be used, or has no location of the split.
+        InputError: a cube cannot be used, or has no location of the split.
         DamagedPatchError: a patch cannot be read.
     """
     index = open_index(data, split)

@@ -89,7 +89,7 @@ def finetune(
         max_patches: of each split.
 
     Raises:
-        ConfigurationError: a cube cannot be used, or has no location of a split.
+        InputError: a cube cannot be used, or has no location of a split.
     """
     used = (Split.TRAIN, Split.VALIDATION, Split.TEST)
     indices: dict[Split, PatchIndex] = {split: open_index(data, split) for split in used}

@@ -15,13 +15,13 @@ from typing import Any, Literal, cast
 import numpy as np
 import numpy.typing as npt
 
+from groundwork.errors import InputError
 from storage_schema.land_cover import CLASS_NAMES
 from storage_schema.status import Split
 from training.backbones.backbone_files import BackboneCard, load_encoder, read_card
 from training.backbones.scores import ProbeResult
 from training.config import DataSettings, ImageProduct, ViewSettings
 from training.distributed import find_device
-from training.errors import ConfigurationError
 from training.evaluation.features import (
     LabelledFeatures,
     features_of_cubes,
@@ -69,7 +69,7 @@ def probe_backbone(
         seed: of the linear head.
 
     Raises:
-        ConfigurationError: weights or cubes cannot be used.
+        InputError: weights or cubes cannot be used.
     """
     card = read_card(weights)
     data = DataSettings(
@@ -170,7 +170,7 @@ def probe_on_dataset(
         seed: of the linear head.
 
     Raises:
-        ConfigurationError: weights or images cannot be used.
+        InputError: weights or images cannot be used.
     """
     encoder, card = load_encoder(weights)
     where = find_device(device)
@@ -189,7 +189,7 @@ def probe_on_dataset(
         for split in (Split.TRAIN, Split.VALIDATION, Split.TEST)
     )
     if not (len(train) and len(validation) and len(test)):
-        raise ConfigurationError(f"{root} has no images of one of the splits: is it complete?")
+        raise InputError(f"{root} has no images of one of the splits: is it complete?")
     found = score(
         train,
         validation,
@@ -223,7 +223,7 @@ def finetune_backbone(
         settings: of the training.
 
     Raises:
-        ConfigurationError: weights or cubes cannot be used.
+        InputError: weights or cubes cannot be used.
     """
     where = find_device(device)
     encoder, card = load_encoder(weights)
@@ -276,7 +276,7 @@ def features_of_backbone(
         device: of the encoder.
 
     Raises:
-        ConfigurationError: weights or cubes cannot be used.
+        InputError: weights or cubes cannot be used.
     """
     key: dict[str, object] = {
         "weights": _digest(weights),

@@ -19,9 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from groundwork.errors import InputError
 from storage_schema.status import Split
 from training.backbones.backbone_files import BackboneCard
-from training.errors import ConfigurationError
 from training.evaluation.features import LabelledFeatures
 from training.network.encoders import pooled_layers
 from training.reading.views import normalise_
@@ -65,10 +65,10 @@ def open_dataset(name: DatasetName, root: Path) -> PublishedImages:
     """Find a data set's images.
 
     Raises:
-        ConfigurationError: the folder is not laid out as published.
+        InputError: the folder is not laid out as published.
     """
     if not root.is_dir():
-        raise ConfigurationError(f"{root} is no folder: give the data set's own, unpacked")
+        raise InputError(f"{root} is no folder: give the data set's own, unpacked")
     return _open_eurosat(root) if name == "eurosat" else _open_bigearthnet(root)
 
 
@@ -76,7 +76,7 @@ def _open_eurosat(root: Path) -> PublishedImages:
     folders = sorted(folder for folder in root.iterdir() if folder.is_dir())
     files = [(file, number) for number, f in enumerate(folders) for file in sorted(f.glob("*.tif"))]
     if not files:
-        raise ConfigurationError(
+        raise InputError(
             f"{root} holds no EuroSAT: it has a folder per class with .tif files of 13 bands "
             "(EuroSAT_MS), not the RGB .jpg release"
         )
@@ -98,7 +98,7 @@ def _open_bigearthnet(root: Path) -> PublishedImages:
     table_path = root / "metadata.parquet"
     images = root / "BigEarthNet-S2"
     if not table_path.is_file() or not images.is_dir():
-        raise ConfigurationError(
+        raise InputError(
             f"{root} holds no BigEarthNet v2.0: it has metadata.parquet and BigEarthNet-S2/"
         )
     table = pq.read_table(table_path, columns=["patch_id", "labels", "split"]).to_pandas()
@@ -116,7 +116,7 @@ def _open_bigearthnet(root: Path) -> PublishedImages:
             paths.append(folder)
             splits.append(int(names[str(split)]))
     if not paths:
-        raise ConfigurationError(f"{images} has none of the patches in {table_path}")
+        raise InputError(f"{images} has none of the patches in {table_path}")
     return PublishedImages(
         name="bigearthnet",
         classes=classes,
@@ -146,7 +146,7 @@ def read_image(dataset: PublishedImages, path: Path, bands: Sequence[str], size:
         size: each band is brought to it bilinearly.
 
     Raises:
-        ConfigurationError: it cannot be read.
+        InputError: it cannot be read.
     """
     import rasterio
 
@@ -156,7 +156,7 @@ def read_image(dataset: PublishedImages, path: Path, bands: Sequence[str], size:
             with rasterio.open(path) as file:
                 values = file.read()
             if len(values) != len(EUROSAT_BANDS):
-                raise ConfigurationError(f"{path} has {len(values)} bands, not 13")
+                raise InputError(f"{path} has {len(values)} bands, not 13")
             planes = dict(zip(EUROSAT_BANDS, values, strict=True))
         else:
             for band in _BIGEARTHNET_BANDS:
@@ -165,7 +165,7 @@ def read_image(dataset: PublishedImages, path: Path, bands: Sequence[str], size:
                     with rasterio.open(path / f"{path.name}_B{number}.tif") as file:
                         planes[band] = file.read(1)
     except rasterio.errors.RasterioError as error:
-        raise ConfigurationError(f"{path} cannot be read: {error}") from error
+        raise InputError(f"{path} cannot be read: {error}") from error
     return torch.cat(
         [_resized(planes[b], size) if b in planes else torch.zeros(1, size, size) for b in bands]
     )
@@ -198,11 +198,11 @@ def features_of_dataset(
         max_images: of the split, spread evenly.
 
     Raises:
-        ConfigurationError: the encoder wants other than Sentinel-2 bands, or an image is damaged.
+        InputError: the encoder wants other than Sentinel-2 bands, or an image is damaged.
     """
     bands = [name.split()[1] for name in card.bands if name.startswith("s2_")]
     if len(bands) != len(card.bands):
-        raise ConfigurationError(
+        raise InputError(
             f"{dataset.name} has Sentinel-2 bands alone, the encoder wants {', '.join(card.bands)}"
         )
     rows = np.flatnonzero(dataset.split == int(split))

@@ -7,9 +7,9 @@ from typing import Final
 import torch
 from torch import nn
 
+from groundwork.errors import InputError
 from storage_schema.status import Split
 from training.config import RunSettings
-from training.errors import ConfigurationError
 from training.evaluation.features import features_of_cubes
 from training.evaluation.knn import knn_scores
 from training.evaluation.linear_probe import ProbeSettings, train_probe
@@ -41,7 +41,7 @@ def validate(
             )
             for split in (Split.TRAIN, Split.VALIDATION)
         )
-    except ConfigurationError:
+    except InputError:
         return {}
     if not len(train) or not len(validation):
         return {}

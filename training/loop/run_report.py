@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from training.errors import ConfigurationError
+from groundwork.errors import InputError
 from training.loop.run_log import read_log
 
 _PANELS = (
@@ -30,18 +30,18 @@ def write_run_report(run: Path, out: Path) -> None:
         out: .png for the picture alone, .html for a page with settings and scores.
 
     Raises:
-        ConfigurationError: the folder holds no run, or the name ends otherwise.
+        InputError: the folder holds no run, or the name ends otherwise.
     """
     records = read_log(run)
     if not records or not (run / "run.json").is_file():
-        raise ConfigurationError(f"{run} holds no run with a log: give the folder of a run")
+        raise InputError(f"{run} holds no run with a log: give the folder of a run")
     picture = draw_curves(records)
     if out.suffix == ".png":
         content = picture
     elif out.suffix == ".html":
         content = _page(run, records, picture).encode()
     else:
-        raise ConfigurationError(f"{out} has to end with .png or .html")
+        raise InputError(f"{out} has to end with .png or .html")
     out.parent.mkdir(parents=True, exist_ok=True)
     beside = out.with_name(f".{out.name}.tmp")
     beside.write_bytes(content)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from training.errors import ConfigurationError
+from groundwork.errors import InputError
 
 PatchEmbedding = Literal["random", "inflate"]
 
@@ -34,7 +34,7 @@ def make_encoder(
             spreads three input bands over the new ones as timm does.
 
     Raises:
-        ConfigurationError: timm has no such model, it has no patch tokens to drop, or the weights
+        InputError: timm has no such model, it has no patch tokens to drop, or the weights
             cannot be found or do not fit.
     """
     from training.network.torchvision_import import import_torchvision
@@ -43,7 +43,7 @@ def make_encoder(
     import timm
 
     if not timm.is_model(name):
-        raise ConfigurationError(
+        raise InputError(
             f"model.encoder {name!r} is no model of timm {timm.__version__}: "
             f"{_similar(name) or 'see timm.list_models()'}"
         )
@@ -51,7 +51,7 @@ def make_encoder(
     if is_transformer(name):
         options |= {"img_size": image_size, "dynamic_img_size": True, "patch_drop_rate": token_drop}
     elif token_drop:
-        raise ConfigurationError(
+        raise InputError(
             f"model.token_drop {token_drop:g}: {name} has no patch tokens to drop; set it to 0"
         )
     options |= _weights(initialise)
@@ -59,7 +59,7 @@ def make_encoder(
         encoder: nn.Module = timm.create_model(name, **options)
     except (RuntimeError, ValueError, OSError, TypeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ConfigurationError(f"{name} cannot be made ({reason}): check model.*") from error
+        raise InputError(f"{name} cannot be made ({reason}): check model.*") from error
     if initialise != "random" and patch_embedding == "random" and num_bands != 3:
         _draw_anew(first_layer(encoder))
     return encoder
@@ -96,7 +96,7 @@ def _weights(initialise: str) -> dict[str, Any]:
         return {"pretrained": True}
     path = Path(initialise)
     if not path.is_file():
-        raise ConfigurationError(
+        raise InputError(
             f"model.initialise {initialise} is no file: give random, hub, or a file of weights"
         )
     return {"pretrained": True, "pretrained_cfg_overlay": {"file": str(path)}}

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from training.errors import ConfigurationError
+from groundwork.errors import InputError
 
 _BUCKET = re.compile(r"^s3://(?P<bucket>[^/]+)/?(?P<prefix>.*)$")
 
@@ -27,7 +27,7 @@ class CubeFiles:
             from the usual ``AWS_*`` variables.
 
     Raises:
-        ConfigurationError: the address is of another kind.
+        InputError: the address is of another kind.
     """
 
     def __init__(self, address: str) -> None:
@@ -50,12 +50,12 @@ class CubeFiles:
         """Return the bytes at a key, None where there are none.
 
         Raises:
-            ConfigurationError: the store cannot be read.
+            InputError: the store cannot be read.
         """
         try:
             found = self._files.read(key).result()
         except Exception as error:  # tensorstore raises ValueError, and others from its drivers
-            raise ConfigurationError(f"{self.address}: {_first_line(error)}") from error
+            raise InputError(f"{self.address}: {_first_line(error)}") from error
         return bytes(found.value) if found.state == "value" else None
 
     @cached_property
@@ -63,22 +63,22 @@ class CubeFiles:
         """The root attributes.
 
         Raises:
-            ConfigurationError: there is no cube.
+            InputError: there is no cube.
         """
         document = self.read("zarr.json")
         try:
             found = json.loads(document or b"{}")["attributes"]
         except (ValueError, KeyError) as error:
-            raise ConfigurationError(f"{self.address} holds no cube: check the address") from error
+            raise InputError(f"{self.address} holds no cube: check the address") from error
         if found.get("schema_name") != "softcon-cube":
-            raise ConfigurationError(f"{self.address} holds no cube: check the address")
+            raise InputError(f"{self.address} holds no cube: check the address")
         return dict(found)
 
     def array_attributes(self, name: str) -> Mapping[str, Any]:
         """Return the attributes of an array."""
         document = self.read(f"{name}/zarr.json")
         if document is None:
-            raise ConfigurationError(f"{self.address} has no array {name}")
+            raise InputError(f"{self.address} has no array {name}")
         return dict(json.loads(document).get("attributes", {}))
 
     def open_array(self, name: str, context: Any = None, *, may_lack_chunks: bool = True) -> Any:
@@ -92,7 +92,7 @@ class CubeFiles:
                 data.
 
         Raises:
-            ConfigurationError: it does not exist, or its metadata cannot be read.
+            InputError: it does not exist, or its metadata cannot be read.
         """
         import tensorstore
 
@@ -104,7 +104,7 @@ class CubeFiles:
         try:
             return tensorstore.open(spec, read=True, open=True, context=context).result()
         except ValueError as error:
-            raise ConfigurationError(
+            raise InputError(
                 f"{self.address} has no array {name} that can be read: {_first_line(error)}"
             ) from error
 
@@ -113,12 +113,10 @@ def _kvstore_spec(address: str) -> dict[str, Any]:
     bucket = _BUCKET.match(address)
     if bucket is None:
         if "://" in address:
-            raise ConfigurationError(
-                f"{address}: only local folders and s3://bucket/prefix hold cubes"
-            )
+            raise InputError(f"{address}: only local folders and s3://bucket/prefix hold cubes")
         folder = Path(address).absolute()
         if not folder.is_dir():
-            raise ConfigurationError(f"{address} does not exist: check the address of the cube")
+            raise InputError(f"{address} does not exist: check the address of the cube")
         return {"driver": "file", "path": f"{folder}/"}
     prefix = bucket["prefix"].strip("/")
     spec: dict[str, Any] = {

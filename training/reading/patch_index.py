@@ -10,12 +10,12 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from groundwork.errors import InputError
 from storage_schema.land_cover import CLASS_NAMES, NUM_CLASSES
 from storage_schema.layout import NUM_SEASONS, SCHEMA_VERSION
 from storage_schema.products import PRODUCTS, ProductName, published_statistics
 from storage_schema.status import PatchStatus, Split
 from training.config import DataSettings
-from training.errors import ConfigurationError
 from training.reading.cube_files import CubeFiles
 
 _TABLE: Final = "patches.parquet"
@@ -84,7 +84,7 @@ def open_index(settings: DataSettings, split: Split) -> PatchIndex:
     """Read what the cubes have for a split.
 
     Raises:
-        ConfigurationError: a cube is missing, unsealed, of another schema, or lacks a product; or
+        InputError: a cube is missing, unsealed, of another schema, or lacks a product; or
             no location of the split has a complete patch.
     """
     cubes = tuple(CubeFiles(address) for address in settings.cubes)
@@ -108,7 +108,7 @@ def open_index(settings: DataSettings, split: Split) -> PatchIndex:
     if settings.num_locations is not None:
         usable = usable[: settings.num_locations]
     if not usable.size:
-        raise ConfigurationError(
+        raise InputError(
             f"no location of the {split.name.lower()} split has complete patches of "
             f"{' and '.join(settings.modality)} in {', '.join(settings.cubes)}: choose another "
             "modality, or cubes with more locations"
@@ -120,19 +120,19 @@ def _read_cube(cube: CubeFiles, settings: DataSettings, split: Split) -> dict[st
     """Read one cube's patch table, or its small arrays while it is not sealed."""
     attributes = cube.attributes
     if attributes.get("schema_version") != SCHEMA_VERSION:
-        raise ConfigurationError(
+        raise InputError(
             f"{cube} has schema version {attributes.get('schema_version')}, this program reads "
             f"{SCHEMA_VERSION}"
         )
     missing = [name for name in settings.modality if name not in attributes["products"]]
     if missing:
-        raise ConfigurationError(f"{cube} has no {missing[0]}: choose another data.modality")
+        raise InputError(f"{cube} has no {missing[0]}: choose another data.modality")
     if attributes.get("sealed"):
         facts = _from_table(cube, settings.modality)
     elif settings.unsealed:
         facts = _from_arrays(cube, settings.modality)
     else:
-        raise ConfigurationError(
+        raise InputError(
             f"{cube} is not sealed, so its content may change: run softcon seal, or set "
             "data.unsealed=true"
         )
@@ -158,7 +158,7 @@ def _from_table(cube: CubeFiles, modality: Sequence[ProductName]) -> dict[str, A
 
     content = cube.read(_TABLE)
     if content is None:
-        raise ConfigurationError(f"{cube} lacks {_TABLE}: run softcon seal again")
+        raise InputError(f"{cube} lacks {_TABLE}: run softcon seal again")
     columns = ["location_index", "season", "location_id", "split", "label_status"]
     columns += [f"class_fraction_{name}" for name in CLASS_NAMES]
     columns += [f"class_present_{name}" for name in CLASS_NAMES]
@@ -242,7 +242,7 @@ def read_statistics(settings: DataSettings) -> BandStatistics:
     """Return the statistics that inputs are normalised by.
 
     Raises:
-        ConfigurationError: a cube has none, or the conventions of the cubes differ.
+        InputError: a cube has none, or the conventions of the cubes differ.
     """
     bands: list[str] = []
     mean: list[float] = []
@@ -253,7 +253,7 @@ def read_statistics(settings: DataSettings) -> BandStatistics:
             str(cube.attributes["products"][product]["radiometric_convention"]) for cube in cubes
         }
         if len(conventions) > 1:
-            raise ConfigurationError(
+            raise InputError(
                 f"the cubes store {product} by different conventions "
                 f"({' / '.join(sorted(conventions))}): train on them one at a time"
             )
@@ -277,7 +277,7 @@ def _statistics_of_cubes(
     for group in PRODUCTS[product].groups:
         parts = [cube.array_attributes(group.array).get("statistics") for cube in cubes]
         if any(part is None for part in parts):
-            raise ConfigurationError(
+            raise InputError(
                 f"a cube has no statistics of {group.array}: seal it, or set "
                 "data.statistics=published"
             )
@@ -288,7 +288,7 @@ def _statistics_of_cubes(
                 if part is not None and part["num_valid_pixels"][position]
             ]
             if not rows:
-                raise ConfigurationError(f"no cube has a valid pixel of {product} {band}")
+                raise InputError(f"no cube has a valid pixel of {product} {band}")
             total = sum(n for n, _, _ in rows)
             mean = sum(n * m for n, m, _ in rows) / total
             square = sum(n * (s * s + m * m) for n, m, s in rows) / total

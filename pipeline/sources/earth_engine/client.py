@@ -23,7 +23,8 @@ import google.oauth2.credentials
 import google.oauth2.service_account
 from google.auth.credentials import AnonymousCredentials
 
-from pipeline.errors import InputError, TransientError, UnreachableError
+from groundwork.errors import InputError, TransientError
+from pipeline.errors import UnreachableError
 from pipeline.heap import use_one_heap
 from pipeline.ledger import Ledger
 from pipeline.sources.earth_engine.errors import Failure, classify

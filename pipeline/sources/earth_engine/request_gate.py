@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from pipeline.errors import SoftconError
+from groundwork.errors import SoftconError
 from pipeline.sources.earth_engine.settings import RequestLimits
 
 _SPAN_S: Final = 1.1

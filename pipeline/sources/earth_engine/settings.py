@@ -14,15 +14,14 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from groundwork.errors import InputError
 from groundwork.settings_text import (
     Matching,
     PathText,
-    SettingsError,
     SettingsModel,
     read_settings,
     sentence_of,
 )
-from pipeline.errors import InputError
 from pipeline.places.settings import KINDS, LocationSettings, Seed
 from storage_schema.layout import LOCATIONS_PER_BATCH, NUM_SEASONS
 from storage_schema.products import PRODUCT_NAMES, ProductName
@@ -367,11 +366,7 @@ def read_rebuild_settings(path: Path, changes: Sequence[str] = ()) -> RebuildSet
     Raises:
         InputError: the file cannot be read, is not YAML, or holds something that does not belong.
     """
-    try:
-        values = read_settings(path, changes)
-    except SettingsError as error:
-        raise InputError(str(error)) from error
-    return parse_rebuild_settings(values, str(path))
+    return parse_rebuild_settings(read_settings(path, changes), str(path))
 
 
 def parse_rebuild_settings(values: Mapping[Any, Any], where: str) -> RebuildSettings:

@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from pipeline.errors import InputError
+from groundwork.errors import InputError
 from pipeline.grids import Grid
 from pipeline.ledger import Ledger
 from pipeline.patches import Acquisition, LocationPatches, ProductPatch, SeasonPatches

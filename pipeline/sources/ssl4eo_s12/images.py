@@ -21,7 +21,7 @@ import numpy.typing as npt
 import rasterio
 from rasterio.errors import RasterioError
 
-from pipeline.errors import TransientError
+from groundwork.errors import TransientError
 from pipeline.patches import Acquisition, Pixels, ProductPatch
 from pipeline.sources.ssl4eo_s12.georeference import (
     Evidence,

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from pipeline.errors import InputError
+from groundwork.errors import InputError
 from pipeline.patches import Label, LocationPatches, SeasonPatches
 from storage_schema.land_cover import ABSENT, NUM_CLASSES, PRESENT, LabelStatus
 

@@ -25,7 +25,7 @@ from typing import Final
 import rasterio
 from rasterio.errors import NotGeoreferencedWarning
 
-from pipeline.errors import InputError, TransientError
+from groundwork.errors import InputError, TransientError
 from pipeline.grids import Grid
 from pipeline.patches import LocationPatches, ProductPatch, SeasonPatches
 from pipeline.sources.one_by_one import ReadsOneByOne

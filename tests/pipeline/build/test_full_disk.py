@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from groundwork.errors import LimitReachedError
 from pipeline.cube.object_storage import ObjectStorage
 from pipeline.cube.patch_store import PatchStore
 from pipeline.cube.seal import seal_cube
-from pipeline.errors import LimitReachedError
 from tests.pipeline.build_synthetic import build
 
 

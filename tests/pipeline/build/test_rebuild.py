@@ -20,10 +20,10 @@ import zarr
 from emulator.faults import FaultSettings, Probabilities
 from emulator.running import emulator_in_process
 from emulator.settings import EmulatorSettings
+from groundwork.errors import InputError
 from pipeline.cube.audit import audit_cube
 from pipeline.cube.object_storage import ObjectStorage
 from pipeline.cube.patch_store import PatchStore
-from pipeline.errors import InputError
 from storage_schema.status import PatchStatus, StatusReason
 from tests.pipeline.rebuilding import configuration, digest_of, rebuild
 

@@ -13,11 +13,11 @@ import pytest
 import zarr
 from zarr.storage import LocalStore
 
+from groundwork.errors import InputError
 from pipeline.build.builder import build_cube
 from pipeline.cube.audit import audit_cube, unmark_damaged
 from pipeline.cube.object_storage import ObjectStorage
 from pipeline.cube.seal import seal_cube
-from pipeline.errors import InputError
 from storage_schema.land_cover import LabelStatus
 from storage_schema.status import StatusReason
 from tests.synthetic import SyntheticSource, describe_cube, location_names

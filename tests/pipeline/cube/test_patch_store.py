@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 import zarr
 
+from groundwork.errors import InputError, TransientError
 from pipeline.build.batches import assemble_batch
 from pipeline.build.builder import BuildSummary, Execution, build_cube
 from pipeline.cube.lease import Lease
 from pipeline.cube.object_storage import ObjectStorage
 from pipeline.cube.patch_store import PatchStore, marker_key
 from pipeline.cube.seal import seal_cube
-from pipeline.errors import CubeDamagedError, InputError, TransientError
+from pipeline.errors import CubeDamagedError
 from pipeline.patches import LocationPatches, PatchSource
 from storage_schema.layout import CubeDescription
 from storage_schema.status import PatchStatus, StatusReason

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pyproj import Transformer
 from rasterio.transform import Affine
 
-from pipeline.errors import InputError
+from groundwork.errors import InputError
 from pipeline.grids import Grid
 from pipeline.land_cover.class_fractions import (
     LandCover,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pyproj import CRS, Transformer
 from rasterio.transform import Affine
 
-from pipeline.errors import InputError
+from groundwork.errors import InputError
 from pipeline.grids import Grid
 from pipeline.land_cover.label_sampling import _ExactLookup, _FittedLookup, _lookup, sample_labels
 from pipeline.land_cover.lattices import ArrayLabels, Lattice, Window, same_lattice

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyproj import Geod, Transformer
 
-from pipeline.errors import InputError
+from groundwork.errors import InputError
 from pipeline.grids import from_lon_lat, patch_grid, to_lon_lat
 from pipeline.places.files import Locations, read_locations, read_places, write_locations
 from pipeline.places.land_mask import is_land

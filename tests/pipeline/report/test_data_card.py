@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from groundwork.errors import InputError
 from pipeline.build.importing import import_ssl4eo_s12
 from pipeline.cube.object_storage import ObjectStorage
 from pipeline.cube.seal import seal_cube
-from pipeline.errors import InputError
 from pipeline.places.settings import SplitSettings
 from pipeline.report.data_card import write_data_card
 from tests.ssl4eo_s12_layout import write_layout

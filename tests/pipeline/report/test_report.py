@@ -19,11 +19,12 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 from zarr.storage import LocalStore, MemoryStore
 
+from groundwork.errors import InputError
 from pipeline.build.builder import build_cube
 from pipeline.cube.object_storage import ObjectStorage
 from pipeline.cube.patch_store import PatchStore
 from pipeline.cube.seal import seal_cube
-from pipeline.errors import CubeDamagedError, InputError
+from pipeline.errors import CubeDamagedError
 from pipeline.report import page as report
 from pipeline.report.figures import TimelineRow, density_breaks, timeline, world_map
 from pipeline.report.gallery import (

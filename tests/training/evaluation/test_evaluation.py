@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from groundwork.errors import InputError
 from tests.training.dinov2_module import DinoVisionTransformer
 from tests.training.test_pretrain import values
 from training.backbones.backbone_files import encoder_state, load_encoder, read_card, read_weights
@@ -18,7 +19,6 @@ from training.backbones.export import export_backbone, record_scores
 from training.checkpoints import list_checkpoints, load_checkpoint
 from training.config import DataSettings, ViewSettings, parse_run_settings
 from training.distributed import processes
-from training.errors import ConfigurationError
 from training.evaluation.features import LabelledFeatures
 from training.evaluation.finetune import Finetuned, FinetuneSettings, finetune
 from training.evaluation.knn import knn_scores
@@ -226,7 +226,7 @@ def test_the_card_says_what_weights_need(vit_run: Path, tmp_path: Path, cube: st
     assert "| s2_l1c B12 | 1524.07 | 1136.54 |" in text
     assert "contains modified Copernicus Sentinel data" in text
     out.with_suffix(".json").unlink()
-    with pytest.raises(ConfigurationError, match="says which bands and which normalisation"):
+    with pytest.raises(InputError, match="says which bands and which normalisation"):
         load_encoder(out)
 
 
@@ -263,14 +263,14 @@ def test_the_untrained_encoder_is_the_one_the_run_began_with(
 def test_probes_say_what_they_miss(vit_run: Path, cube: str, tmp_path: Path) -> None:
     out = tmp_path / "vit.safetensors"
     export_backbone(vit_run, out, "timm")
-    with pytest.raises(ConfigurationError, match="give cpu, cuda, cuda:N or auto"):
+    with pytest.raises(InputError, match="give cpu, cuda, cuda:N or auto"):
         probe_backbone(out, [cube], "knn", device="tpu")
     if not torch.cuda.is_available():
-        with pytest.raises(ConfigurationError, match="no GPU that PyTorch sees"):
+        with pytest.raises(InputError, match="no GPU that PyTorch sees"):
             probe_backbone(out, [cube], "knn", device="cuda")
-    with pytest.raises(ConfigurationError, match=r"absent\.safetensors does not exist"):
+    with pytest.raises(InputError, match=r"absent\.safetensors does not exist"):
         probe_backbone(tmp_path / "absent.safetensors", [cube], "knn")
-    with pytest.raises(ConfigurationError, match="export a run first"):
+    with pytest.raises(InputError, match="export a run first"):
         probe_backbone(vit_run, [cube], "knn")
 
 
@@ -284,7 +284,7 @@ def test_probes_say_what_they_miss(vit_run: Path, cube: str, tmp_path: Path) -> 
 def test_exports_that_make_no_sense(
     vit_run: Path, tmp_path: Path, layout: str, name: str, sentence: str
 ) -> None:
-    with pytest.raises(ConfigurationError, match=sentence):
+    with pytest.raises(InputError, match=sentence):
         export_backbone(vit_run, tmp_path / name, layout)
     assert not (tmp_path / name).exists()
 
@@ -350,5 +350,5 @@ def test_a_run_is_drawn(vit_run: Path, tmp_path: Path) -> None:
     assert "http://" not in page.replace("http://www.w3.org", "")
     write_run_report(vit_run, tmp_path / "run.png")
     assert (tmp_path / "run.png").read_bytes()[:4] == b"\x89PNG"
-    with pytest.raises(ConfigurationError, match="holds no run"):
+    with pytest.raises(InputError, match="holds no run"):
         write_run_report(tmp_path, tmp_path / "x.html")

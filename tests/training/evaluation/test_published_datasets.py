@@ -11,9 +11,9 @@ import pytest
 import rasterio
 import torch
 
+from groundwork.errors import InputError
 from storage_schema.status import Split
 from training.backbones.backbone_files import NORMALISATION, BackboneCard, write_backbone
-from training.errors import ConfigurationError
 from training.evaluation.probe import probe_on_dataset
 from training.evaluation.published_datasets import EUROSAT_BANDS, open_dataset, read_image
 from training.network.encoders import make_encoder
@@ -125,7 +125,7 @@ def test_backbones_are_probed_on_both(
 
 @pytest.mark.parametrize("name", ["eurosat", "bigearthnet"])
 def test_another_folder_is_one_sentence(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ConfigurationError, match="holds no"):
+    with pytest.raises(InputError, match="holds no"):
         open_dataset(name, tmp_path)
-    with pytest.raises(ConfigurationError, match="is no folder"):
+    with pytest.raises(InputError, match="is no folder"):
         open_dataset(name, tmp_path / "absent")

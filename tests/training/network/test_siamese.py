@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from groundwork.errors import InputError
 from training.config import LossSettings, ModelSettings, OptimiserSettings
-from training.errors import ConfigurationError
 from training.loop.monitors import collapse_monitors
 from training.loop.steps import ViewPair, make_optimiser, set_learning_rate, training_step
 from training.network.encoders import first_layer, make_encoder, pooled_layers, weight_layers
@@ -52,7 +52,7 @@ def test_encoders_take_any_bands_and_size(encoder: str, bands: int, size: int) -
     ],
 )
 def test_wrong_encoders_are_one_sentence(name: str, changes: dict, sentence: str) -> None:
-    with pytest.raises(ConfigurationError, match=sentence):
+    with pytest.raises(InputError, match=sentence):
         make_encoder(name, num_bands=13, image_size=32, **changes)
 
 

@@ -13,9 +13,10 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from groundwork.errors import InputError
 from storage_schema.status import Split
 from training.config import DataSettings
-from training.errors import ConfigurationError, DamagedPatchError
+from training.errors import DamagedPatchError
 from training.reading.patch_index import open_index, read_statistics
 from training.reading.patch_reader import PatchReader, PatchRefs, arrays_of
 from training.reading.sample_order import SampleOrder
@@ -61,7 +62,7 @@ def test_unsealed_cubes_are_refused_or_read_alike(own_cube: Path, tmp_path: Path
     shutil.copytree(own_cube, growing)
     (growing / "patches.parquet").unlink()
     zarr.open_group(growing, mode="r+").attrs["sealed"] = False
-    with pytest.raises(ConfigurationError, match=r"is not sealed.*data\.unsealed=true"):
+    with pytest.raises(InputError, match=r"is not sealed.*data\.unsealed=true"):
         open_index(data(growing), Split.TRAIN)
     found = open_index(data(growing, unsealed=True), Split.TRAIN)
     for name in ("location", "complete", "class_fraction", "class_present", "labelled"):
@@ -161,12 +162,12 @@ def test_lost_shard_is_no_black_image(own_cube: Path) -> None:
     ],
 )
 def test_wrong_cubes_are_one_sentence(cube: str, changes: dict, sentence: str) -> None:
-    with pytest.raises((ConfigurationError, ValueError), match=sentence):
+    with pytest.raises((InputError, ValueError), match=sentence):
         open_index(DataSettings.model_validate({"cubes": [cube]} | changes), Split.TRAIN)
 
 
 def test_a_folder_that_is_no_cube_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="holds no cube"):
+    with pytest.raises(InputError, match="holds no cube"):
         open_index(data(tmp_path), Split.TRAIN)
 
 

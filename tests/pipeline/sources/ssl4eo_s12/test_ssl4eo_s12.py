@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import rasterio
 
-from pipeline.errors import InputError, TransientError
+from groundwork.errors import InputError, TransientError
 from pipeline.patches import PatchSource, check_patch
 from pipeline.sources.ssl4eo_s12 import images as ssl4eo_s12_images
 from pipeline.sources.ssl4eo_s12.labels import attach_labels, read_labels

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.errors import InputError
+from groundwork.errors import InputError
 from pipeline.patches import Acquisition, LocationPatches, ProductPatch, SeasonPatches
 from pipeline.sources.ssl4eo_s12.labels import attach_labels, read_labels, write_labels
 from storage_schema.land_cover import LabelStatus
