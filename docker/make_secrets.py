@@ -18,6 +18,7 @@ def keep(name: str, value: str) -> str:
     """Write a secret unless there is one; return what is there."""
     path = FOLDER / name
     if not path.exists():
+        # By hand: the mode has to be right before the name appears.
         partial = path.with_suffix(".partial")
         partial.write_text(value)
         # The services run under several users; the volume is mounted into them alone.

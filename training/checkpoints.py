@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Any, Final
@@ -10,6 +9,7 @@ from typing import Any, Final
 import torch
 
 from groundwork.errors import InputError
+from groundwork.file_writes import atomic_file
 
 FOLDER: Final = "checkpoints"
 _NAME: Final = re.compile(r"^step_(\d{9})\.pt$")
@@ -27,12 +27,8 @@ def save_checkpoint(run: Path, step: int, state: dict[str, Any], keep: int) -> P
     folder = run / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"step_{step:09d}.pt"
-    beside = path.with_suffix(".tmp")
-    with beside.open("wb") as file:
+    with atomic_file(path) as part, part.open("wb") as file:
         torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
     for old in list_checkpoints(run)[:-keep]:
         old.unlink(missing_ok=True)
     return path

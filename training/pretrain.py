@@ -25,6 +25,7 @@ import torch
 from torch import nn
 
 from groundwork.errors import InputError, SoftconError
+from groundwork.file_writes import write_atomically
 from storage_schema.status import Split
 from training.checkpoints import find_checkpoint, list_checkpoints, save_checkpoint
 from training.config import RunSettings, read_run_settings
@@ -439,10 +440,7 @@ def _describe(run: Run) -> None:
             for name in ("softcon-cube", "torch", "timm", "tensorstore", "numpy")
         },
     }
-    path = run.folder / "run.json"
-    beside = path.with_suffix(".tmp")
-    beside.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    beside.replace(path)
+    write_atomically(run.folder / "run.json", json.dumps(document, indent=1) + "\n")
 
 
 def _pace(run: Run, seconds: float, steps: int) -> dict[str, float]:

@@ -16,7 +16,8 @@ from flows.demo.cubes import DemoCube
 from flows.demo.figures import Scored, Series, interval_chart, line_chart, point_cloud
 from flows.demo.pictures import cloud, neighbours
 from flows.demo.stages import Stages
-from pipeline.report.page import page_environment, report_values, write_whole
+from groundwork.file_writes import write_atomically
+from pipeline.report.page import page_environment, report_values
 from pipeline.sources.earth_engine.settings import HIGH_VOLUME_ENDPOINT
 from storage_schema.land_cover import CLASSES
 from training.loop.run_log import read_log
@@ -43,7 +44,7 @@ def write_page(
     real = len(cubes) > 1
     done = [stage for stage in stages.stages.values() if stage.done]
     longest = max(stage.seconds for stage in done)
-    write_whole(
+    write_atomically(
         page,
         page_environment("flows.demo")
         .get_template("demo.html")

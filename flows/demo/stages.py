@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from groundwork.errors import InputError
+from groundwork.file_writes import write_atomically
 
 RECORD_NAME: Final = "demo.json"
 
@@ -111,6 +112,4 @@ class Stages:
             "about": self._about,
             "stages": [asdict(stage) for stage in self.stages.values()],
         }
-        beside = self._path.with_suffix(".tmp")
-        beside.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        beside.replace(self._path)
+        write_atomically(self._path, json.dumps(record, indent=1) + "\n")

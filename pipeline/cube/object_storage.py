@@ -7,13 +7,12 @@ writes. What the two do differently is in this module and nowhere else.
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import os
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
@@ -23,8 +22,11 @@ from zarr.storage import LocalStore as ZarrLocalStore
 from zarr.storage import ObjectStore as ZarrObjectStore
 
 from groundwork.errors import InputError, LimitReachedError, TransientError
+from groundwork.store_address import FolderAddress, bucket_service, parse_address
 
-_SCHEME: Final = re.compile(r"^([a-zA-Z][a-zA-Z0-9+.-]+):/")
+if TYPE_CHECKING:
+    from obstore.store import S3Config  # a type of its stubs only
+
 REQUEST_TIMEOUT: Final = timedelta(seconds=120)
 
 
@@ -42,18 +44,8 @@ class ObjectStorage:
 
     def __init__(self, address: str | os.PathLike[str]) -> None:
         self.address = os.fspath(address)
-        scheme = _SCHEME.match(self.address)
-        self.path: Path | None = None
-        if scheme is None:
-            if not self.address.strip() or "\0" in self.address:
-                raise InputError(
-                    f"{self.address!r} is no path: give a folder or s3://bucket/prefix"
-                )
-            self.path = Path(self.address).absolute()
-        elif not re.match(r"s3://[^/]", self.address):
-            raise InputError(
-                f"{self.address}: only local folders and s3://bucket/prefix can hold a cube"
-            )
+        parsed = parse_address(self.address)
+        self.path: Path | None = parsed.path if isinstance(parsed, FolderAddress) else None
         self._store: LocalStore | S3Store | None = None
 
     def __reduce__(self) -> tuple[type[ObjectStorage], tuple[str]]:
@@ -114,8 +106,7 @@ class ObjectStorage:
         if expected is None:
             return self.create(key, value)
         if self.path is not None:
-            with (self.path / f".{Path(key).name}.lock").open("w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
+            with _locked(self.path / f".{Path(key).name}.lock"):
                 if self.read(key) != expected:
                     return False
                 self.write(key, value)
@@ -184,11 +175,20 @@ class ObjectStorage:
                     raise InputError(f"{self.path} is a file: a cube is a folder")
                 self._store = LocalStore(self.path)
             else:
-                endpoint = os.environ.get("AWS_ENDPOINT_URL", os.environ.get("AWS_ENDPOINT", ""))
-                options: Any = {"timeout": REQUEST_TIMEOUT}
-                if endpoint.startswith("http://"):
-                    options["allow_http"] = True
-                self._store = S3Store.from_url(self.address, client_options=options)
+                service = bucket_service()
+                config: S3Config = {}
+                if service.endpoint is not None:
+                    config["endpoint"] = service.endpoint
+                if service.region is not None:
+                    config["region"] = service.region
+                self._store = S3Store.from_url(
+                    self.address,
+                    config=config,
+                    client_options={
+                        "timeout": REQUEST_TIMEOUT,
+                        "allow_http": service.allows_http,
+                    },
+                )
         return self._store
 
     def translate(self, error: Exception, doing: str) -> Exception:
@@ -209,3 +209,19 @@ class ObjectStorage:
                 f"{self.address} did not answer as it should ({doing}): {first_line}"
             )
         return InputError(f"{self.address} cannot be used ({doing}): {first_line}")
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a lock file; the system releases the lock when the process ends."""
+    # Only building takes locks: looking at a cube imports on Windows too, which has no fcntl.
+    try:
+        import fcntl
+    except ModuleNotFoundError as error:
+        raise InputError(
+            "building a cube in a local folder needs POSIX file locks: build it on Linux or macOS, "
+            "under WSL, or in a bucket"
+        ) from error
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

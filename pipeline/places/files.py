@@ -8,7 +8,6 @@ point as WKB. The settings that made it, the seed among them, are in its metadat
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ import pyarrow.parquet as pq
 import shapely
 
 from groundwork.errors import InputError
+from groundwork.file_writes import atomic_file
 from pipeline.places.settings import FromFile
 from pipeline.places.spherical import normalise_longitude
 from storage_schema.status import Split
@@ -103,14 +103,8 @@ def write_locations(path: Path, locations: Locations) -> None:
             METADATA_KEY: json.dumps(locations.provenance, sort_keys=True),
         }
     )
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with atomic_file(path) as part:
         pq.write_table(table, part, compression="zstd")
-        part.replace(path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def read_locations(path: Path) -> Locations:

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from groundwork.errors import InputError
+from groundwork.file_writes import write_atomically
 from pipeline.cube.object_storage import ObjectStorage
 from pipeline.cube.patch_store import PatchStore
 from pipeline.report.gallery import utc
-from pipeline.report.page import flatten, percent, write_whole
+from pipeline.report.page import flatten, percent
 from pipeline.report.summary import (
     SmallArrays,
     acquisition_rows,
@@ -47,7 +48,7 @@ def write_data_card(storage: ObjectStorage, out: Path) -> None:
     software: dict[str, str] = json.loads(record) if record else {}
     name = Path(storage.address.rstrip("/")).name
     arrays = read_small_arrays(store.group)
-    write_whole(
+    write_atomically(
         out, describe_cube(name, read_description(store.group), attributes, arrays, software)
     )
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from groundwork.errors import InputError
+from groundwork.file_writes import write_atomically
 from pipeline.places.files import Locations
 from pipeline.report.figures import SPLIT_COLOURS, world_map
 
@@ -41,14 +41,7 @@ def write_map(locations: Locations, out: Path, *, title: str) -> None:
         text = _picture(locations)
     else:
         raise InputError(f"{out} is neither .html nor .svg: name the map so")
-    part = out.with_name(f".{out.name}.{os.getpid()}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(out)
-    except OSError as error:
-        raise InputError(f"{out} cannot be written: {error.strerror}") from error
-    finally:
-        part.unlink(missing_ok=True)
+    write_atomically(out, text)
 
 
 def _picture(locations: Locations) -> str:

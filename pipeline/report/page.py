@@ -6,7 +6,6 @@ same bytes, so a report can be compared like any other product.
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from groundwork.errors import InputError
+from groundwork.file_writes import write_atomically
 from pipeline.cube.object_storage import ObjectStorage
 from pipeline.cube.patch_store import PatchStore
 from pipeline.patches import Pixels
@@ -168,7 +168,7 @@ def write_report(
     if not out.parent.is_dir():
         raise InputError(f"the folder {out.parent} does not exist; create it first")
     page = render_report(group, title=title, num_gallery=num_gallery, details=details)
-    write_whole(out, page)
+    write_atomically(out, page)
 
 
 def render_report(
@@ -247,18 +247,6 @@ def report_values(
         "optical_exponent": OPTICAL_EXPONENT,
         "speckle_window_px": SPECKLE_WINDOW_PX,
     }
-
-
-def write_whole(out: Path, text: str) -> None:
-    """Write beside the destination, then rename: a reader never sees a half-written page."""
-    part = out.with_name(f".{out.name}.{os.getpid()}.part")
-    try:
-        part.write_text(text, encoding="utf-8", newline="\n")
-        part.replace(out)
-    except OSError as error:
-        raise InputError(f"{out} cannot be written: {error.strerror or error}") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 # --- the page's language ------------------------------------------------------------------------

@@ -6,6 +6,7 @@ Layouts: `timm` (vit_small_patch14_dinov2, resnet50, ...), `torchvision` (resnet
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from groundwork.errors import InputError
+from groundwork.file_writes import write_atomically
 from training.choices import Layout
 from training.network.encoders import is_transformer, make_encoder
 
@@ -118,26 +120,24 @@ def write_backbone(path: Path, state: Mapping[str, Tensor], card: BackboneCard) 
         InputError: the name ends otherwise.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.tmp")
     whole = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
     if path.suffix == ".safetensors":
         from safetensors.torch import save
 
-        beside.write_bytes(save(whole, metadata={"format": "pt", "layout": card.layout}))
+        content = save(whole, metadata={"format": "pt", "layout": card.layout})
     elif path.suffix == ".pth":
-        torch.save(whole, beside)
+        buffer = io.BytesIO()
+        torch.save(whole, buffer)
+        content = buffer.getvalue()
     else:
         raise InputError(f"{path} has to end with .safetensors or .pth")
     write_card(path, card)
-    beside.replace(path)
+    write_atomically(path, content)
 
 
 def write_card(weights: Path, card: BackboneCard) -> None:
     """Write the JSON beside weights; whole or not at all."""
-    path = card_path(weights)
-    beside = path.with_name(f".{path.name}.tmp")
-    beside.write_text(json.dumps(asdict(card), indent=1) + "\n", encoding="utf-8")
-    beside.replace(path)
+    write_atomically(card_path(weights), json.dumps(asdict(card), indent=1) + "\n")
 
 
 def card_path(path: Path) -> Path:

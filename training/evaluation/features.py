@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from groundwork.file_writes import atomic_file
 from storage_schema.status import Split
 from training.config import DataSettings
 from training.network.encoders import pooled_layers
@@ -110,9 +111,8 @@ def kept_features(folder: Path, key: dict[str, object]) -> Path:
 def save_features(path: Path, found: LabelledFeatures) -> None:
     """Keep features; whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".tmp.npz")
-    np.savez(beside, features=found.features, labels=found.labels, groups=found.groups)
-    beside.replace(path)
+    with atomic_file(path) as part:
+        np.savez(part, features=found.features, labels=found.labels, groups=found.groups)
 
 
 def load_features(path: Path) -> LabelledFeatures | None:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from groundwork.errors import InputError
+from groundwork.file_writes import write_atomically
 from storage_schema.land_cover import CLASS_NAMES
 from storage_schema.status import Split
 from training.backbones.backbone_files import BackboneCard, load_encoder, read_card
@@ -322,6 +323,4 @@ def write_result(path: Path, found: ProbeResult) -> None:
     if path.is_file():
         results = json.loads(path.read_text(encoding="utf-8"))
     results[found.method] = asdict(found)
-    beside = path.with_suffix(".tmp")
-    beside.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    beside.replace(path)
+    write_atomically(path, json.dumps(results, indent=1) + "\n")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from groundwork.errors import InputError
+from groundwork.file_writes import write_atomically
 from training.loop.run_log import read_log
 
 _PANELS = (
@@ -43,9 +44,7 @@ def write_run_report(run: Path, out: Path) -> None:
     else:
         raise InputError(f"{out} has to end with .png or .html")
     out.parent.mkdir(parents=True, exist_ok=True)
-    beside = out.with_name(f".{out.name}.tmp")
-    beside.write_bytes(content)
-    beside.replace(out)
+    write_atomically(out, content)
 
 
 def draw_curves(records: list[dict[str, Any]]) -> bytes:

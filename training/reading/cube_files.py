@@ -7,16 +7,12 @@ process that reads.
 from __future__ import annotations
 
 import json
-import os
-import re
 from collections.abc import Mapping
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from groundwork.errors import InputError
-
-_BUCKET = re.compile(r"^s3://(?P<bucket>[^/]+)/?(?P<prefix>.*)$")
+from groundwork.store_address import FolderAddress, bucket_service, parse_address
 
 
 class CubeFiles:
@@ -110,26 +106,21 @@ class CubeFiles:
 
 
 def _kvstore_spec(address: str) -> dict[str, Any]:
-    bucket = _BUCKET.match(address)
-    if bucket is None:
-        if "://" in address:
-            raise InputError(f"{address}: only local folders and s3://bucket/prefix hold cubes")
-        folder = Path(address).absolute()
-        if not folder.is_dir():
+    parsed = parse_address(address)
+    if isinstance(parsed, FolderAddress):
+        if not parsed.path.is_dir():
             raise InputError(f"{address} does not exist: check the address of the cube")
-        return {"driver": "file", "path": f"{folder}/"}
-    prefix = bucket["prefix"].strip("/")
+        return {"driver": "file", "path": f"{parsed.path}/"}
+    service = bucket_service()
     spec: dict[str, Any] = {
         "driver": "s3",
-        "bucket": bucket["bucket"],
-        "path": f"{prefix}/" if prefix else "",
+        "bucket": parsed.bucket,
+        "path": f"{parsed.prefix}/" if parsed.prefix else "",
     }
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    if endpoint:
-        spec["endpoint"] = endpoint
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    if region:
-        spec["aws_region"] = region
+    if service.endpoint is not None:
+        spec["endpoint"] = service.endpoint
+    if service.region is not None:
+        spec["aws_region"] = service.region
     return spec
 
 

@@ -16,6 +16,7 @@ from typing import Any, Final
 import numpy as np
 
 from groundwork.errors import InputError
+from groundwork.file_writes import write_atomically
 from pipeline.patches import Label, LocationPatches, SeasonPatches
 from storage_schema.land_cover import ABSENT, NUM_CLASSES, PRESENT, LabelStatus
 
@@ -71,9 +72,7 @@ def write_labels(path: Path, labels: Mapping[str, SeasonLabels]) -> None:
         labels: location id -> season id -> class ids.
     """
     text = json.dumps(labels, indent=1, sort_keys=True, default=list)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    write_atomically(path, text)
 
 
 def attach_labels(

@@ -202,8 +202,8 @@ def test_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     [
         ("gs://bucket/cube", "only local folders and s3"),
         ("s3://", "only local folders and s3"),
-        ("", "is no path"),
-        ("a\0b", "is no path"),
+        ("", "is not a path"),
+        ("a\0b", "is not a path"),
     ],
 )
 def test_addresses_of_another_kind_are_refused(address: str, sentence: str) -> None:
