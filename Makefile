@@ -38,7 +38,7 @@ test-slow: $(STAMP)  ## Short campaigns: 25 minutes at most
 	$(PYTEST) -m slow
 
 campaign: $(STAMP)  ## Campaigns at full count
-	$(PYTEST) -m campaign
+	HYPOTHESIS_PROFILE=campaign $(PYTEST) -m campaign
 
 bench: $(STAMP)  ## Every benchmark, in short form, into docs/performance.md
 	$(BIN)/python -m benchmarks $(BENCHMARKS)

@@ -36,6 +36,7 @@ def rebuild_dataset(
     wait_while_silent(ObjectStorage(settings.cube))
     artifacts = BuildArtifacts(settings.cube)
     with open_rebuild(settings, Path.cwd(), retry_failed=retry_failed, progress=artifacts) as build:
-        if build.pending:
-            show_forecast(settings.cube, forecast_build(settings, build, pilot))
+        expected = forecast_build(settings, build, pilot) if build.pending else None
+        if expected is not None:
+            show_forecast(settings.cube, expected)
         return build_all(build, batches_per_task, artifacts)

@@ -8,7 +8,7 @@ in the stored dtype and on the location's grid. `check_patch` decides whether th
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, Self
 
@@ -127,6 +127,15 @@ class LocationPatches:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a location is wanted (longitude and latitude of its centre, deg), and its split."""
+
+    longitude: float
+    latitude: float
+    split: Split
+
+
 class PatchSource(Protocol):
     """Where patches come from. Instances are picklable: Dask sends them to its workers."""
 
@@ -155,6 +164,10 @@ class PatchSource(Protocol):
     def cancel(self) -> None:
         """Let its reads that are under way in this process end soon, whatever they raise."""
         ...
+
+
+SourceOfBatch = Callable[[Sequence[str]], PatchSource]
+"""Returns the source for these locations: a worker then gets what its batch needs, no more."""
 
 
 def check_patch(name: ProductName, patch: ProductPatch) -> ProductPatch:

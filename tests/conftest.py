@@ -8,11 +8,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from pipeline.cube.object_storage import ObjectStorage
 from tests.s3_server import ACCESS_KEY, SECRET_KEY, s3_server, weed_binary
 
 ROOT = Path(__file__).parent.parent
+
+# Without a deadline: machines are shared, and no test asserts on time. Derandomised: a change that
+# breaks nothing must not fail by luck; the campaigns look further, with examples of their own.
+settings.register_profile("fast", deadline=None, derandomize=True, print_blob=True)
+settings.register_profile("campaign", parent=settings.get_profile("fast"), derandomize=False)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 
 # Tests run beside servers and workers: PyTorch's threads must not spin while they wait.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

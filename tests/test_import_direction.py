@@ -27,6 +27,7 @@ FLOORS = {
         {"land_cover", "patches", "places"},
         {"cube", "sources"},
         {"build", "report"},
+        {"testing"},
     ),
     "training": (
         {"choices", "errors", "presets", "schedules"},

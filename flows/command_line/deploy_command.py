@@ -39,12 +39,12 @@ def deploy(
 
 
 def _defaults(rebuild: Path | None, pretrain: Path | None) -> dict[str, dict[str, Any]]:
-    from pipeline.sources.earth_engine.settings import read_rebuild_settings
+    from pipeline.sources.registry import read_build_settings
     from training.config import read_run_settings
 
     found: dict[str, dict[str, Any]] = {}
     if rebuild is not None:
-        dataset = read_rebuild_settings(rebuild).model_dump(mode="json")
+        dataset = read_build_settings(rebuild).model_dump(mode="json")
         found["rebuild-dataset"] = {"settings": dataset}
         found["seal-and-audit"] = {"cube": dataset["cube"]}
         found["full-rebuild"] = {"dataset": dataset}

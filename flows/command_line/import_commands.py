@@ -13,6 +13,7 @@ from flows.command_line.output import print_json, progress_bar, stdout
 if TYPE_CHECKING:
     from pipeline.build.builder import BuildSummary
     from pipeline.places.settings import SplitSettings
+    from pipeline.sources.ssl4eo_s12.settings import ImportSettings
     from storage_schema.products import ProductName
 
 _SPLITS: Final = ("train", "validation", "test")
@@ -76,30 +77,29 @@ def ssl4eo_s12(
     its error stored. One bad location or file never stops the rest: it gets a status and a warning.
     """
     from groundwork.errors import InputError
-    from pipeline.build.builder import Execution
-    from pipeline.build.importing import import_ssl4eo_s12
+    from pipeline.build.rebuild import rebuild_cube
     from pipeline.cube.object_storage import ObjectStorage
-    from pipeline.sources.earth_engine.settings import SCHEDULER, WHICH_SCHEDULER
-    from storage_schema.layout import LOCATIONS_PER_BATCH
+    from pipeline.sources.settings import SCHEDULER, WHICH_SCHEDULER
 
     if workers is not None and dask is not None:
         raise InputError("--workers and --dask exclude each other: leave one out")
     if dask is not None and not re.fullmatch(SCHEDULER, dask):
         raise InputError(f"--dask {dask}: {WHICH_SCHEDULER}")
     storage = ObjectStorage(out)
+    given = {
+        "root": str(root),
+        "cube": out,
+        "labels": None if labels is None else str(labels),
+        "products": None if products is None else _parse_products(products),
+        "locations_per_batch": locations_per_batch,
+        "split": _parse_split(split, block_size_m, buffer_m),
+        "split_seed": split_seed,
+        "workers": workers,
+        "dask": dask,
+    }
+    settings = _settings({name: value for name, value in given.items() if value is not None})
     with progress_bar("importing", "batches") as report:
-        summary = import_ssl4eo_s12(
-            storage,
-            root,
-            labels,
-            products=None if products is None else _parse_products(products),
-            locations_per_batch=locations_per_batch or LOCATIONS_PER_BATCH,
-            split=_parse_split(split, block_size_m, buffer_m),
-            split_seed=split_seed,
-            execution=Execution(num_workers=workers or 1, scheduler=dask),
-            retry_failed=retry_failed,
-            progress=report,
-        )
+        summary = rebuild_cube(settings, retry_failed=retry_failed, progress=report)
     if json_output:
         print_json(
             {
@@ -114,6 +114,19 @@ def ssl4eo_s12(
     else:
         _print_summary(str(storage), summary)
     return 1 if summary.failures else 0
+
+
+def _settings(given: dict[str, Any]) -> ImportSettings:
+    from pydantic import ValidationError
+
+    from groundwork.errors import InputError
+    from groundwork.settings_text import sentence_of
+    from pipeline.sources.ssl4eo_s12.settings import ImportSettings
+
+    try:
+        return ImportSettings.model_validate(given)
+    except ValidationError as error:
+        raise InputError(sentence_of(error)) from error
 
 
 def _parse_split(

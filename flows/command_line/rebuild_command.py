@@ -44,19 +44,19 @@ def rebuild(
     """
     from pipeline.build.forecast import forecast_build
     from pipeline.build.rebuild import open_rebuild
-    from pipeline.sources.earth_engine.settings import read_rebuild_settings
+    from pipeline.sources.registry import read_build_settings
 
     all_changes = list(changes or [])
     if dask is not None:
         all_changes.append(f"execution.dask={dask}")
-    settings = read_rebuild_settings(config, all_changes)
+    settings = read_build_settings(config, all_changes)
     with (
         progress_bar("rebuilding", "batches") as report,
         open_rebuild(settings, config.parent, retry_failed=retry_failed, progress=report) as build,
     ):
-        if build.pending:
-            for line in forecast_build(settings, build, pilot).sentences():
-                stderr.print(line, markup=False)
+        expected = forecast_build(settings, build, pilot) if build.pending else None
+        for line in expected.sentences() if expected is not None else ():
+            stderr.print(line, markup=False)
         build.finish(build.pending)
     summary = build.summary
     if json_output:
@@ -88,9 +88,9 @@ def forecast(
     Nothing is written. Without a pilot only what the plan knows: requests and pixels.
     """
     from pipeline.build.forecast import forecast_new
-    from pipeline.sources.earth_engine.settings import read_rebuild_settings
+    from pipeline.sources.registry import read_build_settings
 
-    found = forecast_new(read_rebuild_settings(config, changes or []), config.parent, pilot)
+    found = forecast_new(read_build_settings(config, changes or []), config.parent, pilot)
     if json_output:
         print_json(found.as_json())
     else:

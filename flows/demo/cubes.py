@@ -305,12 +305,14 @@ def ssl4eo_cube(out: Path, data: Path, bar: Bar) -> DemoCube:
     address = out / "ssl4eo_s12_sample.zarr"
 
     def build() -> Mapping[str, Any]:
-        from pipeline.build.importing import import_ssl4eo_s12
+        from pipeline.build.rebuild import rebuild_cube
+        from pipeline.sources.ssl4eo_s12.settings import ImportSettings
 
+        settings = ImportSettings(
+            root=str(root), cube=str(address), labels=str(labels), split=_ALL_TRAIN
+        )
         with bar("importing", "batches") as progress:
-            summary = import_ssl4eo_s12(
-                ObjectStorage(str(address)), root, labels, split=_ALL_TRAIN, progress=progress
-            )
+            summary = rebuild_cube(settings, progress=progress)
         _check(summary)
         return {"counts": dict(sorted(summary.counts.items()))}
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from pipeline.cube.object_storage import ObjectStorage
 from pipeline.ledger import Ledger
-from pipeline.sources.earth_engine.settings import BudgetSettings
+from pipeline.sources.settings import BudgetSettings
 
 LEDGER_FOLDER: Final = "provenance/requests"
 

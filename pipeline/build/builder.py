@@ -23,16 +23,13 @@ from pipeline.cube.patch_store import BatchMarker, PatchStore, check_place, cont
 from pipeline.cube.seal import derive_digest, seal_cube
 from pipeline.errors import CubeDamagedError, LeaseLostError, UnreachableError
 from pipeline.ledger import Ledger
-from pipeline.patches import PatchSource
-from pipeline.sources.earth_engine.settings import BudgetSettings
+from pipeline.patches import SourceOfBatch
+from pipeline.sources.settings import BudgetSettings
 from storage_schema.layout import CubeDescription
 
 if TYPE_CHECKING:
     from distributed import Client
     from distributed import Future as DaskFuture
-
-SourceOfBatch = Callable[[Sequence[str]], PatchSource]
-"""Returns the source for these locations: a worker then gets what its batch needs, no more."""
 
 _ENDING_S: Final = 10.0
 """How long cancelled batches are waited for: a request on its way is not called back."""

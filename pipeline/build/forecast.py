@@ -7,25 +7,16 @@ the plan alone. The plan knows requests and pixels exactly, but neither latency 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
-import numpy as np
-
+from groundwork.errors import InputError
 from pipeline.build.builder import Build, read_pilot
-from pipeline.build.rebuild import find_locations, service_session, sources_of
 from pipeline.cube.object_storage import ObjectStorage
 from pipeline.ledger import Ledger
-from pipeline.sources.earth_engine.pixels import REPLY_DTYPES
-from pipeline.sources.earth_engine.settings import RebuildSettings
-from storage_schema.products import PATCH_SIZE_M, PRODUCTS
-
-MONTHLY_EECU_HOURS: Final = {"community": 150, "contributor": 1_000, "partner": 100_000}
-"""Compute budget of non-commercial projects by tier, EECU-hours a month, since 2026-04-27.
-Source: Earth Engine, "Noncommercial tiers"."""
-_FINEST_M: Final = 10
+from pipeline.sources.registry import SettingsOfBuild, kind_of
 
 Basis = Literal["plan", "earlier runs", "pilot"]
 
@@ -42,7 +33,9 @@ class Forecast:
         bytes_received: of replies.
         hours: of fetching; None where no latency was measured.
         least_hours: that the limit on requests per second allows.
-        compute_hours: EECU-hours; None where the service reported none.
+        compute_hours: in the provider's unit; None where the service reported none.
+        compute_unit: that unit.
+        monthly_compute: tier -> what it grants in a month, in that unit.
     """
 
     basis: Basis
@@ -53,17 +46,21 @@ class Forecast:
     hours: float | None
     least_hours: float
     compute_hours: float | None
+    compute_unit: str
+    monthly_compute: Mapping[str, float]
 
     @property
     def share_of_month(self) -> dict[str, float]:
         """Share of the monthly compute budget by tier; empty where compute is not known."""
         if self.compute_hours is None:
             return {}
-        return {tier: self.compute_hours / hours for tier, hours in MONTHLY_EECU_HOURS.items()}
+        return {tier: self.compute_hours / hours for tier, hours in self.monthly_compute.items()}
 
     def as_json(self) -> dict[str, Any]:
         """Return the figures for programs."""
-        return {**asdict(self), "share_of_month": self.share_of_month}
+        figures = asdict(self)
+        del figures["compute_unit"], figures["monthly_compute"]
+        return {**figures, "share_of_month": self.share_of_month}
 
     def sentences(self) -> list[str]:
         """Return the figures for people, a line each."""
@@ -81,11 +78,14 @@ class Forecast:
         shares = ", ".join(
             f"{100 * share:.2g} % ({tier})" for tier, share in self.share_of_month.items()
         )
-        return [*lines, f"  compute: {self.compute_hours:,.3g} EECU-hours; of a month: {shares}"]
+        return [
+            *lines,
+            f"  compute: {self.compute_hours:,.3g} {self.compute_unit}; of a month: {shares}",
+        ]
 
 
 def forecast(
-    settings: RebuildSettings,
+    settings: SettingsOfBuild,
     num_locations: int,
     measured: Ledger | None = None,
     *,
@@ -101,8 +101,10 @@ def forecast(
         basis: where that comes from.
         measured_s: wall time that those locations took, s.
     """
-    limits = settings.earth_engine.limits
-    num_requests, num_bytes = _plan(settings, num_locations)
+    plan = kind_of(settings).plan_requests(settings, num_locations)
+    if plan is None:
+        raise InputError("this source asks no service: there is nothing to forecast")
+    num_requests, num_bytes = plan.num_requests, plan.num_bytes
     hours = compute_hours = None
     known = measured.num_locations if measured is not None else 0
     if measured is not None and known:
@@ -111,10 +113,10 @@ def forecast(
         num_bytes = math.ceil(measured.bytes_received * scale)
         if measured.compute_s:
             compute_hours = measured.compute_s * scale / 3600
-        in_flight_s = measured.waiting_s * scale / limits.max_in_flight
+        in_flight_s = measured.waiting_s * scale / plan.max_in_flight
         # A few locations cannot fill all slots; a whole rebuild waits for them or for itself.
         hours = (measured_s * scale if measured_s is not None else in_flight_s) / 3600
-    least_hours = num_requests / limits.max_requests_per_s / 3600
+    least_hours = num_requests / plan.max_requests_per_s / 3600
     return Forecast(
         basis=basis if known else "plan",
         measured_locations=known,
@@ -124,15 +126,24 @@ def forecast(
         hours=None if hours is None else max(hours, least_hours),
         least_hours=least_hours,
         compute_hours=compute_hours,
+        compute_unit=plan.compute_unit,
+        monthly_compute=plan.monthly_compute,
     )
 
 
-def forecast_build(settings: RebuildSettings, build: Build, num_pilot: int = 0) -> Forecast:
-    """Forecast what is left of a cube that is held.
+def forecast_build(settings: SettingsOfBuild, build: Build, num_pilot: int = 0) -> Forecast | None:
+    """Forecast what is left of a cube that is held; None where the source asks no service.
+
+    Args:
+        settings: of the build.
+        build: the cube that is held.
+        num_pilot: locations to fetch first, in order to measure.
 
     Raises:
         InputError, TransientError: the pilot cannot be fetched.
     """
+    if kind_of(settings).plan_requests(settings, 0) is None:
+        return None
     ids = build.location_ids
     if num_pilot:
         ledger, took_s = build.pilot(_spread(ids, num_pilot))
@@ -140,7 +151,7 @@ def forecast_build(settings: RebuildSettings, build: Build, num_pilot: int = 0) 
     return forecast(settings, len(ids), build.summary.spent, basis="earlier runs")
 
 
-def forecast_new(settings: RebuildSettings, folder: Path, num_pilot: int = 0) -> Forecast:
+def forecast_new(settings: SettingsOfBuild, folder: Path, num_pilot: int = 0) -> Forecast:
     """Forecast a cube from its first batch on; nothing is written.
 
     Args:
@@ -153,33 +164,18 @@ def forecast_new(settings: RebuildSettings, folder: Path, num_pilot: int = 0) ->
         TransientError: the service does not answer for now.
     """
     ObjectStorage(settings.cube)  # Refuses an address that holds no cube.
-    locations = find_locations(settings, folder)
-    ids = list(locations.location_id)
     if not num_pilot:
-        return forecast(settings, len(ids))
-    with service_session(settings, folder) as reachable:
-        ledger, took_s = read_pilot(sources_of(reachable, locations), _spread(ids, num_pilot))
-    return forecast(settings, len(ids), ledger, basis="pilot", measured_s=took_s)
+        return forecast(settings, kind_of(settings).num_locations(settings, folder))
+    with kind_of(settings).open(settings, folder) as plan:
+        pilot = _spread(plan.location_ids, num_pilot)
+        ledger, took_s = read_pilot(plan.source_of_batch, pilot)
+    return forecast(settings, len(plan.location_ids), ledger, basis="pilot", measured_s=took_s)
 
 
 def _spread(location_ids: Sequence[str], num: int) -> list[str]:
     """Choose places evenly from the whole list: neighbours in it may be neighbours on Earth."""
     step = max(1, len(location_ids) // max(num, 1))
     return list(location_ids[::step][:num])
-
-
-def _plan(settings: RebuildSettings, num_locations: int) -> tuple[int, int]:
-    """Return requests and bytes of replies if every season of every location has its image."""
-    num_seasons = len(settings.seasons.reference_dates)
-    s1_alone = "s1_grd" in settings.products and settings.acquisitions.s1.reprojection == "dask"
-    listings = math.ceil(num_locations / settings.earth_engine.locations_per_listing)
-    per_pixel = sum(
-        len(PRODUCTS[name].bands) * np.dtype(REPLY_DTYPES[name]).itemsize
-        for name in settings.products
-    )
-    seasons = num_locations * num_seasons
-    num_bytes = seasons * per_pixel * (PATCH_SIZE_M // _FINEST_M) ** 2
-    return listings + seasons * (1 + s1_alone), num_bytes
 
 
 def _bytes(number: int) -> str:

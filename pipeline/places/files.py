@@ -7,6 +7,7 @@ point as WKB. The settings that made it, the seed among them, are in its metadat
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -59,6 +60,14 @@ class Locations:
 
     def __len__(self) -> int:
         return len(self.location_id)
+
+    @property
+    def digest(self) -> str:
+        """The sha256 of ids, places and splits: the same ids elsewhere have another."""
+        found = hashlib.sha256("\n".join(self.location_id).encode())
+        for values in (self.longitude, self.latitude, self.split):
+            found.update(values.tobytes())
+        return found.hexdigest()
 
     @property
     def split_names(self) -> list[str]:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from groundwork.errors import InputError
-from pipeline.places.files import Locations, Places, read_places
+from pipeline.places.files import Locations, Places, read_locations, read_places
 from pipeline.places.land_mask import LAND_MASK_SOURCE, is_land
 from pipeline.places.regions import read_region
 from pipeline.places.settings import (
@@ -94,6 +94,24 @@ def make_locations(
     split = assign_splits(places.longitude, places.latitude, settings.split, settings.seed)
     provenance = {"settings": settings.model_dump(mode="json"), **sources}
     return Locations(places.location_id, places.longitude, places.latitude, split, provenance)
+
+
+def find_locations(
+    settings: LocationSettings | None, locations_file: str | None, folder: Path
+) -> Locations:
+    """Choose or read the places of a build.
+
+    Args:
+        settings: how they are chosen; None reads the file.
+        locations_file: what ``softcon locations sample`` wrote.
+        folder: where relative paths start.
+
+    Raises:
+        InputError: the list cannot be made or read.
+    """
+    if settings is not None:
+        return make_locations(settings, folder)
+    return read_locations(folder / str(locations_file))
 
 
 def _draw(

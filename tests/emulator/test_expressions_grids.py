@@ -21,7 +21,7 @@ from emulator.expressions.projections import Projection
 from emulator.expressions.regions import pixels_of
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     zone=st.sampled_from([32617, 32618, 32619, 32718, 4326, 3857]),
     x=st.integers(0, 40),
@@ -61,7 +61,7 @@ def test_a_place_outside_the_projection_lies_outside_every_raster() -> None:
     assert not inside.any()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     corners=st.lists(
         st.tuples(st.floats(0, 300), st.floats(0, 300)), min_size=3, max_size=6, unique=True

@@ -30,7 +30,7 @@ from flows.import_dataset import ImportSettings, import_dataset
 from flows.pretrain_backbone import pretrain_backbone
 from flows.rebuild_dataset import rebuild_dataset
 from pipeline.places.settings import parse_location_settings
-from pipeline.sources.earth_engine.settings import parse_rebuild_settings
+from pipeline.sources.registry import parse_build_settings
 from tests.emulator.rasters import ramp, write_catalogue, write_raster
 from training.config import parse_run_settings
 
@@ -67,7 +67,7 @@ ACQUISITION: Values = {
 def all_settings(family: str, values: Values) -> Values:
     """The configuration with every default written out; raises if it is not accepted."""
     if family == "rebuild":
-        return parse_rebuild_settings(values, family).model_dump(mode="json")
+        return parse_build_settings(values, family).model_dump(mode="json")
     if family == "training":
         return parse_run_settings(values, family).model_dump(mode="json")
     if family == "places":

@@ -18,7 +18,7 @@ from groundwork.errors import InputError
 from pipeline.cube.object_storage import ObjectStorage
 from pipeline.cube.patch_store import PatchStore
 from pipeline.cube.seal import seal_cube
-from pipeline.sources.earth_engine.settings import read_rebuild_settings
+from pipeline.sources.registry import read_build_settings
 from tests.emulator.conftest import (  # noqa: F401 - fixtures
     _loopback_without_proxy,
     simulated_emulator,
@@ -49,7 +49,7 @@ def test_help_names_the_ways_out(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_the_examples_are_valid(path: Path) -> None:
-    read_rebuild_settings(path)
+    read_build_settings(path)
 
 
 @pytest.mark.parametrize(

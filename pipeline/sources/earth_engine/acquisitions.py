@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from pipeline.sources.earth_engine.settings import AcquisitionSettings, Window, days_apart
+from pipeline.sources.date_windows import Window, days_apart
+from pipeline.sources.earth_engine.settings import AcquisitionSettings
 from storage_schema.products import ProductName
 from storage_schema.status import OrbitPass, StatusReason
 

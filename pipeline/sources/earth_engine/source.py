@@ -14,7 +14,8 @@ from typing import Any, Final
 from groundwork.errors import InputError
 from pipeline.grids import Grid
 from pipeline.ledger import Ledger
-from pipeline.patches import Acquisition, LocationPatches, ProductPatch, SeasonPatches
+from pipeline.patches import Acquisition, LocationPatches, Place, ProductPatch, SeasonPatches
+from pipeline.sources.date_windows import MS_PER_DAY, SeasonSettings, Window
 from pipeline.sources.earth_engine.acquisitions import (
     Candidate,
     Listing,
@@ -37,15 +38,9 @@ from pipeline.sources.earth_engine.pixels import (
     plan_requests,
 )
 from pipeline.sources.earth_engine.request_gate import CancelledError, ClusterShare
-from pipeline.sources.earth_engine.settings import (
-    MS_PER_DAY,
-    AcquisitionSettings,
-    EarthEngineSettings,
-    SeasonSettings,
-    Window,
-)
+from pipeline.sources.earth_engine.settings import AcquisitionSettings, EarthEngineSettings
 from storage_schema.products import PRODUCTS, ProductName
-from storage_schema.status import PatchStatus, Split, StatusReason
+from storage_schema.status import PatchStatus, StatusReason
 
 Gone = frozenset[tuple[ProductName, str]]
 
@@ -53,15 +48,6 @@ _TURN_WAIT_S: Final = 0.2
 _LOCATIONS_AHEAD: Final = 12
 """Locations whose pixels are under way or wait for their turn: 48 requests, more than may be in
 flight, and at most 12 x 7.6 MB of decoded patches."""
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a location is wanted, deg, and its split."""
-
-    longitude: float
-    latitude: float
-    split: Split
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from pipeline.build.budget import LEDGER_FOLDER, Budget, read_ledgers
 from pipeline.cube.object_storage import ObjectStorage
 from pipeline.ledger import Ledger
-from pipeline.sources.earth_engine.settings import BudgetSettings
+from pipeline.sources.settings import BudgetSettings
 
 
 def ledger_of(num_requests: int, seconds: float = 0.1) -> Ledger:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import zarr
 
-from pipeline.build.importing import import_ssl4eo_s12
+from pipeline.build.rebuild import rebuild_cube
 from pipeline.cube.label_export import export_labels
 from pipeline.cube.object_storage import ObjectStorage
 from pipeline.cube.patch_store import PatchStore
+from pipeline.sources.ssl4eo_s12.settings import ImportSettings
 from storage_schema.land_cover import LabelStatus
 from tests.ssl4eo_s12_layout import write_layout
 
@@ -37,7 +37,9 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> tuple[ObjectStorage, A
     seasons[names[UNKNOWN_CLASS]] = ["0", "9"]
     layout.labels.write_text(json.dumps(labels))
     storage = ObjectStorage(folder / "cube.zarr")
-    summary = import_ssl4eo_s12(storage, Path(layout.root), layout.labels)
+    summary = rebuild_cube(
+        ImportSettings(root=str(layout.root), cube=str(storage), labels=str(layout.labels))
+    )
     return storage, summary, (labels, names)
 
 

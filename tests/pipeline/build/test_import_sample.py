@@ -11,13 +11,14 @@ import pytest
 import rasterio
 import xarray as xr
 
-from pipeline.build.importing import import_ssl4eo_s12
+from pipeline.build.rebuild import rebuild_cube
 from pipeline.cube.audit import audit_cube
 from pipeline.cube.label_export import export_labels
 from pipeline.cube.object_storage import ObjectStorage
 from pipeline.cube.patch_store import PatchStore
 from pipeline.cube.seal import seal_cube
 from pipeline.sources.ssl4eo_s12.labels import write_labels
+from pipeline.sources.ssl4eo_s12.settings import ImportSettings
 from storage_schema.products import PRODUCTS
 from storage_schema.status import StatusReason
 
@@ -41,7 +42,13 @@ def sample(real_data: Path) -> Path:
 def cube(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sample") / "sample.zarr"
     storage = ObjectStorage(folder)
-    summary = import_ssl4eo_s12(storage, sample, sample / "ssl4eo_s12_ml_sample.json")
+    summary = rebuild_cube(
+        ImportSettings(
+            root=str(sample),
+            cube=str(storage),
+            labels=str(sample / "ssl4eo_s12_ml_sample.json"),
+        )
+    )
     assert not summary.failures
     assert summary.counts["l2a_acquisition_differs"] == 1
     seal_cube(storage)

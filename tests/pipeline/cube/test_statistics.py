@@ -39,7 +39,7 @@ def valid_values(
     return values[valid].astype(np.float64) * (product.scale_factor or 1)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**32), product=st.sampled_from([S2_L1C, S1_GRD]))
 def test_merged_statistics_equal_one_pass_over_all_pixels(seed: int, product: Product) -> None:
     pixels = random_pixels(product, seed, (6, 2, 2, 5, 7))

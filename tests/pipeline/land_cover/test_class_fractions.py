@@ -150,7 +150,7 @@ def test_unknown_class_in_a_label_map_is_an_input_error() -> None:
 # --- rasters on the grid's own lattice ----------------------------------------------------------
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.integers(0, 2**32 - 1),
     st.integers(-40, 110),
@@ -478,7 +478,7 @@ def test_real_label_map_on_its_lattice_equals_counting(real_data: Path) -> None:
             )
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 @given(st.floats(-300, 16_500), st.floats(-300, 16_500), st.sampled_from([32617, 32618]))
 def test_real_label_map_matches_supersampled_count(
     real_data: Path, east_m: float, south_m: float, epsg: int

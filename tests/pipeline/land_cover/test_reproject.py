@@ -135,39 +135,39 @@ def label_scenes(
     return random_labels(rng, kind, num_px, num_px, masked_share), lattice, grid
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(label_scenes(st.integers(8, 32)))
 def test_small_grid_in_another_zone_matches_supersampled_count(scene) -> None:
     assert_close_to_supersampled(*scene)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(label_scenes(st.integers(60, 130)))
 def test_medium_grid_in_another_zone_matches_supersampled_count(scene) -> None:
     assert_close_to_supersampled(*scene)
 
 
-@settings(max_examples=2, deadline=None)
+@settings(max_examples=2)
 @given(label_scenes(st.just(264)))
 def test_patch_in_another_zone_matches_supersampled_count(scene) -> None:
     assert_close_to_supersampled(*scene)
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(label_scenes(st.integers(130, 264)))
 def test_many_patches_in_another_zone_match_supersampled_count(scene) -> None:
     assert_close_to_supersampled(*scene)
 
 
 @pytest.mark.campaign
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(label_scenes(st.integers(4, 264)))
 def test_campaign_of_grids_in_another_zone_matches_supersampled_count(scene) -> None:
     assert_close_to_supersampled(*scene)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(label_scenes(st.integers(3, 120), same_crs=True))
 def test_same_crs_other_lattice_equals_supersampled_count(scene) -> None:
     labels, lattice, grid = scene
@@ -303,7 +303,7 @@ def test_sub_pixels_lie_where_pyproj_puts_them(crs: str) -> None:
     assert np.count_nonzero(looked_up != expected) < 30
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(label_scenes(st.integers(16, 64)))
 def test_nearest_label_lies_under_the_pixel_centre(scene) -> None:
     labels, lattice, grid = scene
@@ -375,7 +375,7 @@ def test_constant_reflectance_stays_constant_across_zones() -> None:
 
 @given(st.floats(0.5, 9.5), st.integers(1, 30), st.integers(1, 30))
 @example(5.0, 10, 0)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_reflectance_plane_is_interpolated_linearly(
     offset_m: float, per_column: int, per_row: int
 ) -> None:

@@ -94,7 +94,7 @@ def test_spacing_and_overlaps_agree_with_all_pairs_at_poles_and_antimeridian() -
     assert kept.min() >= 3840
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.integers(1, 700), max_size=8), st.integers(0, 5))
 def test_spacing_does_not_depend_on_how_points_are_cut_into_calls(
     sizes: list[int], seed: int

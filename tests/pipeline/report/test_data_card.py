@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from groundwork.errors import InputError
-from pipeline.build.importing import import_ssl4eo_s12
+from pipeline.build.rebuild import rebuild_cube
 from pipeline.cube.object_storage import ObjectStorage
 from pipeline.cube.seal import seal_cube
 from pipeline.places.settings import SplitSettings
 from pipeline.report.data_card import write_data_card
+from pipeline.sources.ssl4eo_s12.settings import ImportSettings
 from tests.ssl4eo_s12_layout import write_layout
 
 
@@ -20,7 +21,11 @@ def storage(tmp_path: Path) -> ObjectStorage:
     layout = write_layout(tmp_path / "ssl4eo", 2, seed=3)
     storage = ObjectStorage(str(tmp_path / "cube.zarr"))
     split = SplitSettings(train=0.0, validation=0.0, test=1.0)
-    summary = import_ssl4eo_s12(storage, layout.root, layout.labels, split=split)
+    summary = rebuild_cube(
+        ImportSettings(
+            root=str(layout.root), cube=str(storage), labels=str(layout.labels), split=split
+        )
+    )
     assert not summary.failures
     return storage
 

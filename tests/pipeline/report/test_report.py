@@ -19,7 +19,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 from zarr.storage import LocalStore, MemoryStore
 
-from groundwork.errors import InputError
+from groundwork.errors import InputError, LimitReachedError
 from pipeline.build.builder import build_cube
 from pipeline.cube.object_storage import ObjectStorage
 from pipeline.cube.patch_store import PatchStore
@@ -426,7 +426,7 @@ def test_failed_write_leaves_the_older_page_and_no_part(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", fail)
-    with pytest.raises(InputError, match="No space left on device"):
+    with pytest.raises(LimitReachedError, match="the disk is full"):
         write_report(cube, out, title="a cube", num_gallery=0)
     assert out.read_text() == "older page"
     assert [p.name for p in tmp_path.iterdir()] == ["page.html"]
@@ -517,7 +517,7 @@ def test_gallery_prefers_patches_with_every_product() -> None:
         ),
     )
 )
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_fraction_distribution_matches_a_plain_count(fraction: np.ndarray) -> None:
     edges = np.asarray(FRACTION_EDGES, dtype=np.float32)
     for index, found in enumerate(fraction_distributions(fraction)):
@@ -660,11 +660,13 @@ def test_percentage_never_rounds_something_to_nothing(share: float | None, text:
 
 
 def test_real_sample_is_reported(real_data: Path, tmp_path: Path) -> None:
-    from pipeline.build.importing import import_ssl4eo_s12
+    from pipeline.build.rebuild import rebuild_cube
+    from pipeline.sources.ssl4eo_s12.settings import ImportSettings
 
     sample = real_data / "ssl4eo_s12_sample"
     storage = ObjectStorage(str(tmp_path / "cube.zarr"))
-    import_ssl4eo_s12(storage, sample, sample / "ssl4eo_s12_ml_sample.json")
+    labels = sample / "ssl4eo_s12_ml_sample.json"
+    rebuild_cube(ImportSettings(root=str(sample), cube=str(storage), labels=str(labels)))
     seal_cube(storage)
     out = tmp_path / "page.html"
     write_report(PatchStore.open(storage).group, out, title="SSL4EO-S12 sample")

@@ -1,36 +1,26 @@
-"""What every source of patches has to keep, files or service alike."""
+"""What every source of patches has to keep, files or service alike; and that breaking it shows."""
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from pipeline.build.batches import assemble_batch
-from pipeline.patches import LocationPatches, PatchSource, check_patch
+from pipeline.ledger import Ledger
+from pipeline.patches import LocationPatches, Place, ProductPatch, SeasonPatches
 from pipeline.places.locations import make_locations
 from pipeline.sources.earth_engine.client import close_sessions
 from pipeline.sources.earth_engine.settings import RebuildSettings
-from pipeline.sources.earth_engine.source import EarthEngineSource, Place
+from pipeline.sources.earth_engine.source import EarthEngineSource
 from pipeline.sources.ssl4eo_s12.source import SSL4EOS12Source
-from storage_schema.layout import NUM_SEASONS, describe
+from pipeline.testing import CHECKS, ContractBrokenError, Subject, check_source
 from storage_schema.products import PRODUCT_NAMES
 from storage_schema.status import PatchStatus, Split, StatusReason
 from tests.pipeline.rebuilding import configuration
 from tests.ssl4eo_s12_layout import write_layout
-from tests.synthetic import describe_cube
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A source, made anew on every call, and locations it has."""
-
-    make: Callable[[], PatchSource]
-    location_ids: list[str]
+from tests.synthetic import SyntheticSource, location_names
 
 
 def files(folder: Path) -> Subject:
@@ -47,7 +37,7 @@ def service(url: str, folder: Path) -> Subject:
         for name, lon, lat in zip(found.location_id, found.longitude, found.latitude, strict=True)
     }
 
-    def make() -> PatchSource:
+    def make() -> EarthEngineSource:
         return EarthEngineSource(
             places=places,
             products=PRODUCT_NAMES,
@@ -57,11 +47,12 @@ def service(url: str, folder: Path) -> Subject:
             service=settings.earth_engine,
         )
 
-    return Subject(make, list(places))
+    return Subject(make, list(places), asks_service=True)
 
 
 @pytest.fixture(
-    scope="module", params=["ssl4eo_s12", pytest.param("earth_engine", marks=pytest.mark.server)]
+    scope="module",
+    params=["ssl4eo_s12", "synthetic", pytest.param("earth_engine", marks=pytest.mark.server)],
 )
 def subject(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
@@ -69,87 +60,76 @@ def subject(
     folder = tmp_path_factory.mktemp("source")
     if request.param == "ssl4eo_s12":
         yield files(folder)
+    elif request.param == "synthetic":
+        yield Subject(SyntheticSource, location_names(3))
     else:
         yield service(request.getfixturevalue("simulated_emulator"), folder)
         close_sessions()
 
 
-@pytest.fixture(scope="module")
-def locations(subject: Subject) -> list[LocationPatches]:
-    """All locations, read once in order."""
-    return list(subject.make().read_locations(subject.location_ids))
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_source_keeps_the_contract(check: Callable[[Subject], None], subject: Subject) -> None:
+    check(subject)
 
 
-def arrays_of(location: LocationPatches) -> dict[str, np.ndarray]:
-    """Return everything a cube keeps of a location."""
-    layout = describe(describe_cube(1, locations_per_batch=1))
-    return assemble_batch(layout, [location], 1).arrays
+@dataclass(frozen=True)
+class Broken(SyntheticSource):
+    """A source with one fault, chosen by name."""
+
+    fault: str = ""
+    spent: Ledger = field(default_factory=Ledger, compare=False)
+
+    @property
+    def ledger(self) -> Ledger:
+        return self.spent
+
+    def read_location(self, location_id: str) -> LocationPatches:
+        location = super().read_location(location_id)
+        season, *others = location.seasons
+        changed = dict(season.products)
+        if self.fault == "no reason":
+            changed["s1_grd"] = ProductPatch(PatchStatus.FAILED)
+        elif self.fault == "wrong pixels":
+            name = next(n for n in changed if changed[n].status is PatchStatus.COMPLETE)
+            changed[name] = replace(changed[name], pixels={})
+        elif self.fault == "product missing":
+            del changed["s1_grd"]
+        elif self.fault == "nothing complete":
+            reason = StatusReason.NO_IMAGE_IN_WINDOW
+            nothing = ProductPatch(PatchStatus.NO_ACQUISITION, reason)
+            seasons = [SeasonPatches(dict.fromkeys(PRODUCT_NAMES, nothing))]
+            return replace(location, seasons=tuple(seasons))
+        elif self.fault == "hidden request":
+            self.ledger.requests["pixels"] += 1
+        elif self.fault == "depends on the order":
+            self.ledger.num_locations += 1
+            return replace(location, longitude=float(self.ledger.num_locations))
+        return replace(location, seasons=(SeasonPatches(changed, season.label), *others))
+
+    def read_locations(self, location_ids: Sequence[str]) -> Generator[LocationPatches, None, None]:
+        ids = sorted(location_ids) if self.fault == "order of its own" else location_ids
+        yield from super().read_locations(ids)
 
 
-def assert_same(one: LocationPatches, other: LocationPatches) -> None:
-    ours, theirs = arrays_of(one), arrays_of(other)
-    for name, values in ours.items():
-        np.testing.assert_array_equal(values, theirs[name], err_msg=name)
-    assert one.notes == other.notes
+@pytest.mark.parametrize(
+    ("fault", "sentence"),
+    [
+        ("order of its own", "in that order"),
+        ("depends on the order", "has another longitude when it is"),
+        ("no reason", "without a reason"),
+        ("wrong pixels", "is said to be complete, but"),
+        ("product missing", "in a season, not"),
+        ("nothing complete", "no patch of these locations is complete"),
+        ("hidden request", "asks no service"),
+    ],
+)
+def test_a_source_that_breaks_the_contract_is_told_so(fault: str, sentence: str) -> None:
+    def make() -> Broken:
+        return Broken(fault=fault)
+
+    with pytest.raises(ContractBrokenError, match=sentence):
+        check_source(Subject(make, location_names(3)))
 
 
-def test_locations_come_in_the_order_asked_for(
-    subject: Subject, locations: list[LocationPatches]
-) -> None:
-    assert [location.location_id for location in locations] == subject.location_ids
-    backwards = subject.location_ids[::-1]
-    found = list(subject.make().read_locations(backwards))
-    assert [location.location_id for location in found] == backwards
-    for one, other in zip(locations, found[::-1], strict=True):
-        assert_same(one, other)
-
-
-def test_one_location_reads_as_among_others(
-    subject: Subject, locations: list[LocationPatches]
-) -> None:
-    assert_same(subject.make().read_location(subject.location_ids[1]), locations[1])
-
-
-def test_every_product_of_every_season_has_an_outcome(
-    subject: Subject, locations: list[LocationPatches]
-) -> None:
-    products = set(subject.make().products)
-    complete = 0
-    for location in locations:
-        assert 1 <= len(location.seasons) <= NUM_SEASONS
-        for season in location.seasons:
-            assert set(season.products) == products
-            for name, patch in season.products.items():
-                checked = check_patch(name, patch)
-                assert checked.status is patch.status, checked.detail
-                if patch.status is PatchStatus.COMPLETE:
-                    complete += 1
-                    assert patch.acquisition is not None
-                else:
-                    assert patch.reason is not StatusReason.NONE
-    assert complete > 0
-
-
-def test_source_travels_to_a_worker(subject: Subject, locations: list[LocationPatches]) -> None:
-    source = pickle.loads(pickle.dumps(subject.make()))
-    assert_same(source.read_location(subject.location_ids[0]), locations[0])
-
-
-def test_reading_may_end_early_and_begin_again(
-    subject: Subject, locations: list[LocationPatches]
-) -> None:
-    source = subject.make()
-    reading = source.read_locations(subject.location_ids)
-    next(reading)
-    reading.close()
-    source.cancel()  # Nothing is under way any more; it is harmless.
-    assert_same(source.read_location(subject.location_ids[2]), locations[2])
-
-
-def test_ledger_knows_what_was_asked(subject: Subject) -> None:
-    source = subject.make()
-    assert source.ledger.num_requests == 0
-    source.read_location(subject.location_ids[0])
-    asked = source.ledger
-    assert (asked.num_requests > 0) == isinstance(source, EarthEngineSource)
-    assert asked.outcomes.total() == asked.num_requests
+def test_the_faultless_form_of_the_broken_source_passes() -> None:
+    check_source(Subject(Broken, location_names(3)))

@@ -43,7 +43,7 @@ def naive_precision(scores: np.ndarray, labels: np.ndarray) -> float:
     return float(total)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(seed=st.integers(0, 10_000), coarse=st.booleans())
 def test_average_precision_equals_a_naive_loop(seed: int, coarse: bool) -> None:
     rng = np.random.default_rng(seed)

@@ -79,7 +79,7 @@ def mean(found: tuple[Tensor, Tensor]) -> float:
 
 
 @pytest.mark.parametrize("kind", SIMILARITIES)
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10_000))
 def test_similarity_equals_a_naive_loop(kind: str, seed: int) -> None:
     fractions = kind not in {"cosine", "jaccard"}
@@ -102,7 +102,7 @@ def test_order_of_the_classes_does_not_matter(kind: str) -> None:
     )
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10_000), tau=st.floats(0.05, 2.0))
 def test_contrastive_term_equals_a_naive_loop(seed: int, tau: float) -> None:
     q, k = features(5, 8, seed), features(9, 8, seed + 1)
@@ -116,7 +116,7 @@ def test_contrastive_term_equals_a_naive_loop(seed: int, tau: float) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10_000), tau=st.floats(0.1, 2.0))
 def test_soft_term_equals_a_naive_double_loop(form: str, seed: int, tau: float) -> None:
     generator = torch.Generator().manual_seed(seed)

@@ -187,7 +187,7 @@ def order(num: int = 23, **changes: int) -> SampleOrder:
     return SampleOrder(complete, **({"seed": 1, "batch_size": 4} | changes))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 100), world=st.sampled_from([1, 2, 4]))
 def test_ranks_share_an_epoch_without_overlap(seed: int, world: int) -> None:
     alone = order(seed=seed)

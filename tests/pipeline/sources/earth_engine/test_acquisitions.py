@@ -8,13 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.sources.date_windows import MS_PER_DAY, Window
 from pipeline.sources.earth_engine.acquisitions import Candidate, Listing, choose_acquisitions
-from pipeline.sources.earth_engine.settings import (
-    MS_PER_DAY,
-    AcquisitionSettings,
-    Sentinel1Settings,
-    Window,
-)
+from pipeline.sources.earth_engine.settings import AcquisitionSettings, Sentinel1Settings
 from storage_schema.products import PRODUCT_NAMES
 from storage_schema.status import OrbitPass, StatusReason
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.grids import from_lon_lat, to_lon_lat
+from pipeline.sources.date_windows import SeasonSettings
 from pipeline.sources.earth_engine.acquisitions import Candidate
 from pipeline.sources.earth_engine.errors import Failure, classify, missing_asset
 from pipeline.sources.earth_engine.listing import (
@@ -30,7 +31,6 @@ from pipeline.sources.earth_engine.pixels import (
     plan_requests,
     to_centi_db,
 )
-from pipeline.sources.earth_engine.settings import SeasonSettings
 from storage_schema.products import PRODUCT_NAMES, PRODUCTS
 from storage_schema.status import OrbitPass
 

@@ -20,10 +20,10 @@ import pytest
 import requests
 from google.auth.credentials import AnonymousCredentials
 
-from pipeline.patches import check_patch
+from pipeline.patches import Place, check_patch
 from pipeline.sources.earth_engine.client import close_sessions
 from pipeline.sources.earth_engine.settings import HIGH_VOLUME_ENDPOINT, RebuildSettings
-from pipeline.sources.earth_engine.source import EarthEngineSource, Place
+from pipeline.sources.earth_engine.source import EarthEngineSource
 from storage_schema.products import PRODUCT_NAMES
 from storage_schema.status import PatchStatus, Split
 from tests.pipeline.rebuilding import DATES, configuration

@@ -118,7 +118,7 @@ class TestSample:
         assert assumed.error_m > known.error_m
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150)
 @given(st.integers(0, 2**32))
 def test_the_cut_is_rebuilt_exactly_anywhere(seed):
     place = random_place(np.random.default_rng(seed))
@@ -130,7 +130,7 @@ def test_the_cut_is_rebuilt_exactly_anywhere(seed):
     assert miss_m(grid, place) < 1e-6
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100)
 @given(st.integers(0, 2**32))
 def test_sentinel_1_is_placed_within_its_error(seed):
     place = random_place(np.random.default_rng(seed))
@@ -138,7 +138,7 @@ def test_sentinel_1_is_placed_within_its_error(seed):
     assert miss_m(grid, place, "s1") <= grid.error_m
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150)
 @given(st.integers(0, 2**32), st.floats(-20, 20), st.floats(-20, 20))
 def test_a_rectangle_of_another_size_is_recovered_within_the_error(seed, wider_m, higher_m):
     # Only one location was at hand to learn the side from (2630 m): others may differ.
@@ -214,7 +214,7 @@ def test_other_names_are_no_tiles(name):
         tile_lattice(name)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**32), st.sampled_from([(2, 3), (3, 2), (6, 7)]))
 def test_fast_correlation_equals_the_plain_one(seed, factor_and_reach):
     factor, reach = factor_and_reach
