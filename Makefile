@@ -14,10 +14,10 @@ help:  ## Show the targets
 
 setup: $(STAMP)  ## Create .venv and install everything, with the tested versions
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml emulator/pyproject.toml constraints.txt
 	@echo 'Installing into $(VENV): some minutes, some 3 GB'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e ./emulator -e '.[dev]'
 	$(BIN)/python -m pip check
 	touch $@
 
@@ -55,8 +55,8 @@ docs: $(STAMP)  ## The site of the documents, to build/site
 	@echo "build/site/index.html; with search: $(BIN)/python -m http.server --bind 127.0.0.1 --directory build/site"
 
 wheels: $(STAMP)  ## For images in closed networks: everything to docker/wheels
-	$(BIN)/python -m pip wheel --quiet $(PIP_ARGS) -c constraints.txt -w docker/wheels '.[$(IMAGE_EXTRAS)]' $(DEBIAN_ALSO)
-	rm -f docker/wheels/softcon_cube-*
+	$(BIN)/python -m pip wheel --quiet $(PIP_ARGS) -c constraints.txt -w docker/wheels ./emulator '.[$(IMAGE_EXTRAS)]' $(DEBIAN_ALSO)
+	rm -f docker/wheels/softcon_cube-* docker/wheels/earth_engine_emulator-*
 
 offline-base:  ## For images in closed networks: a Debian base by debootstrap (as root)
 	debootstrap --variant=minbase --include=python3,python3-venv,postgresql,ca-certificates bookworm $(BASE_FOLDER)
@@ -69,7 +69,7 @@ compose-offline-test:  ## Bring the compose stack up from nothing, without a reg
 	docker/try_offline.sh
 
 clean:  ## Remove the environment and all caches
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build emulator/build *.egg-info emulator/*.egg-info
 
 DATA ?= ../shared/data
 IMAGE_EXTRAS := build,emulator,flows,report,store

@@ -36,8 +36,8 @@ import yaml
 
 from benchmarks.rebuild import POOL, SEASONS, completed
 from benchmarks.rebuild import statistics as asked_of
-from emulator.running import Emulator, emulator_in_process
-from emulator.settings import EmulatorSettings
+from earth_engine_emulator.running import Emulator, emulator_in_process
+from earth_engine_emulator.settings import EmulatorSettings
 
 LOCATIONS_PER_BATCH: Final = 8
 """A batch then takes about a second."""

@@ -17,8 +17,8 @@ import sys
 from typing import Any, Final
 
 from benchmarks.rebuild import POOL, SEASONS, rebuild
-from emulator.running import emulator_in_process
-from emulator.settings import EmulatorSettings
+from earth_engine_emulator.running import emulator_in_process
+from earth_engine_emulator.settings import EmulatorSettings
 from pipeline.build.forecast import forecast
 from pipeline.sources.earth_engine.settings import RebuildSettings
 

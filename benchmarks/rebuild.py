@@ -31,9 +31,9 @@ import psutil
 import requests
 import yaml
 
-from emulator.faults import FaultSettings
-from emulator.running import Emulator, emulator_in_process
-from emulator.settings import EmulatorSettings
+from earth_engine_emulator.faults import FaultSettings
+from earth_engine_emulator.running import Emulator, emulator_in_process
+from earth_engine_emulator.settings import EmulatorSettings
 
 MAX_IN_FLIGHT: Final = 40
 POOL: Final = 32

@@ -26,8 +26,8 @@ import numpy as np
 import numpy.typing as npt
 from pyproj import Transformer
 
-from emulator.simulated_world.world import SimulatedWorld
-from emulator.worlds import Bounds, ImageRecord
+from earth_engine_emulator.simulated_world.world import SimulatedWorld
+from earth_engine_emulator.worlds import Bounds, ImageRecord
 from pipeline.places.locations import make_locations
 from pipeline.places.settings import GaussianAroundCities
 from storage_schema.products import published_statistics

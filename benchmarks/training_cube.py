@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from emulator.running import emulator_in_process
-from emulator.settings import EmulatorSettings
+from earth_engine_emulator.running import emulator_in_process
+from earth_engine_emulator.settings import EmulatorSettings
 from pipeline.build.rebuild import rebuild_cube
 from pipeline.cube.object_storage import ObjectStorage
 from pipeline.cube.seal import seal_cube

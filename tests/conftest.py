@@ -14,6 +14,8 @@ from pipeline.cube.object_storage import ObjectStorage
 from tests.s3_server import ACCESS_KEY, SECRET_KEY, s3_server, weed_binary
 
 ROOT = Path(__file__).parent.parent
+CATALOGUE = ROOT / "configs" / "emulator" / "virginia_coast"
+"""The catalogue of the real crop; its rasters are not part of the repository."""
 
 # Without a deadline: machines are shared, and no test asserts on time. Derandomised: a change that
 # breaks nothing must not fail by luck; the campaigns look further, with examples of their own.
@@ -35,6 +37,26 @@ def real_data() -> Path:
     if not (folder / "ssl4eo_s12_sample").is_dir():
         pytest.skip("no real data: set SOFTCON_DATA to the folder with ssl4eo_s12_sample")
     return folder.resolve()
+
+
+@pytest.fixture(scope="session")
+def virginia_rasters(real_data: Path) -> Path:
+    """The folder of the real Sentinel-2 crop."""
+    folder = real_data / "virginia_coast"
+    if not folder.is_dir():
+        pytest.skip(f"no real rasters: {folder} is missing")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def virginia_emulator(virginia_rasters: Path) -> Iterator[str]:
+    """Address of an emulator with the real crop."""
+    from earth_engine_emulator.running import emulator_in_thread
+    from earth_engine_emulator.settings import EmulatorSettings, make_app
+
+    settings = EmulatorSettings(world=str(CATALOGUE), rasters=virginia_rasters)
+    with emulator_in_thread(make_app(settings)) as running:
+        yield running.url
 
 
 @pytest.fixture(scope="session")

@@ -22,8 +22,8 @@ from pydantic import BaseModel, TypeAdapter
 
 from docs.make_reference import PAGES as REFERENCE_PAGES
 from docs.make_reference import made_page
-from emulator.running import emulator_in_process
-from emulator.settings import EmulatorSettings
+from earth_engine_emulator.running import emulator_in_process
+from earth_engine_emulator.settings import EmulatorSettings
 from flows.command_line import app, run
 from groundwork.settings_text import SettingsModel
 from pipeline.places.settings import LocationSettings

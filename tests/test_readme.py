@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from emulator.running import emulator_in_process
-from emulator.settings import EmulatorSettings
+from earth_engine_emulator.running import emulator_in_process
+from earth_engine_emulator.settings import EmulatorSettings
 from flows.command_line import run
 from tests.ssl4eo_s12_layout import write_layout
 

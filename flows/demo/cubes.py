@@ -156,7 +156,7 @@ def simulated_cube(out: Path, num_locations: int, bar: Bar) -> DemoCube:
     config = _write_settings(out / "rebuild.yaml", values, "softcon emulator &")
 
     def build() -> Mapping[str, Any]:
-        from emulator.settings import EmulatorSettings
+        from earth_engine_emulator.settings import EmulatorSettings
 
         return _rebuild(values, out, EmulatorSettings(), bar)
 
@@ -171,7 +171,7 @@ def simulated_cube(out: Path, num_locations: int, bar: Bar) -> DemoCube:
 
 def _rebuild(values: Mapping[str, Any], folder: Path, world: Any, bar: Bar) -> Mapping[str, Any]:
     """Start an emulator and rebuild from it."""
-    from emulator.running import emulator_in_process
+    from earth_engine_emulator.running import emulator_in_process
     from pipeline.build.rebuild import rebuild_cube
 
     with emulator_in_process(world) as emulator, bar("rebuilding", "batches") as progress:
@@ -245,7 +245,7 @@ def virginia_cube(out: Path, data: Path, bar: Bar) -> DemoCube:
     config = _write_settings(out / "virginia_coast.yaml", values, start)
 
     def build() -> Mapping[str, Any]:
-        from emulator.settings import EmulatorSettings
+        from earth_engine_emulator.settings import EmulatorSettings
 
         with as_file(files("flows.demo") / "virginia_coast") as catalogue:
             world = EmulatorSettings(world=str(catalogue), rasters=rasters)

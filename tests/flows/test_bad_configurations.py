@@ -23,15 +23,15 @@ import pytest
 import yaml
 from prefect.exceptions import ParameterTypeError
 
-from emulator.catalogue import Acquisition
-from emulator.faults import FaultSettings
-from emulator.settings import EmulatorSettings, make_app
+from earth_engine_emulator.catalogue import Acquisition
+from earth_engine_emulator.faults import FaultSettings
+from earth_engine_emulator.settings import EmulatorSettings, make_app
+from earth_engine_emulator.testing import ramp, write_catalogue, write_raster
 from flows.import_dataset import ImportSettings, import_dataset
 from flows.pretrain_backbone import pretrain_backbone
 from flows.rebuild_dataset import rebuild_dataset
 from pipeline.places.settings import parse_location_settings
 from pipeline.sources.registry import parse_build_settings
-from tests.emulator.rasters import ramp, write_catalogue, write_raster
 from training.config import parse_run_settings
 
 SEED = 20261125

@@ -15,11 +15,10 @@ from pathlib import Path
 import pytest
 import requests
 
-from emulator.running import emulator_in_thread
-from emulator.settings import EmulatorSettings
+from earth_engine_emulator.running import emulator_in_thread
+from earth_engine_emulator.settings import EmulatorSettings
+from earth_engine_emulator.testing import PROJECT, ramp, write_catalogue, write_raster
 from flows.command_line import run
-from tests.emulator.conftest import PROJECT
-from tests.emulator.rasters import ramp, write_catalogue, write_raster
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "emulator"
 Complaint = Callable[[list[str]], tuple[int, str]]
@@ -132,7 +131,7 @@ def test_taken_port_is_one_sentence(world: str, complaint: Complaint) -> None:
         (["--world", "WORLD", "--rasters", "nowhere"], "nowhere is no folder"),
         (["--rasters", "EMPTY"], "belong to a catalogue"),
         (["--faults", "nowhere.yaml"], "nowhere.yaml cannot be read"),
-        (["--faults", "WRONG"], "probabilities.lost: is no key that is known here"),
+        (["--faults", "WRONG"], "probabilities.lost: is not a key that is known here"),
         (["--fault", "lost=0.1"], "--fault lost=0.1: the kinds are latency, too_many_requests"),
         (["--fault", "not_npy"], "as in not_npy=0.05"),
         (["--fault", "not_npy=often"], "between 0 and 1"),

@@ -15,8 +15,8 @@ from prefect.client.orchestration import get_client
 from prefect.testing.utilities import prefect_test_harness
 from pydantic import ValidationError
 
-from emulator.running import emulator_in_process
-from emulator.settings import EmulatorSettings
+from earth_engine_emulator.running import emulator_in_process
+from earth_engine_emulator.settings import EmulatorSettings
 from flows.artifacts import artifact_key, ledger_page
 from flows.building import groups_of
 from flows.deployments import deployments
@@ -33,10 +33,6 @@ from pipeline.cube.object_storage import ObjectStorage
 from pipeline.cube.patch_store import PatchStore
 from pipeline.ledger import Ledger
 from pipeline.sources.earth_engine.settings import RebuildSettings
-from tests.emulator.conftest import (  # noqa: F401 - fixtures
-    _loopback_without_proxy,
-    simulated_emulator,
-)
 from tests.pipeline.rebuilding import configuration, digest_of, rebuild
 from training.config import RunSettings, parse_run_settings
 
@@ -51,7 +47,7 @@ NUM_LOCATIONS = 8
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _prefect(_loopback_without_proxy: None) -> Iterator[None]:  # noqa: F811
+def _prefect(_loopback_without_proxy: None) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
         patch.setenv("DO_NOT_TRACK", "1")
@@ -73,7 +69,7 @@ def artifacts(kind: str) -> list[Any]:
 
 
 def test_a_rebuild_is_that_of_the_command_line(
-    simulated_emulator: str,  # noqa: F811
+    simulated_emulator: str,
     tmp_path: Path,
 ) -> None:
     plain, cube = tmp_path / "plain.zarr", tmp_path / "cube.zarr"
@@ -92,7 +88,7 @@ def test_a_rebuild_is_that_of_the_command_line(
 
 
 def test_a_budget_ends_a_run_as_partial_and_the_next_run_goes_on(
-    simulated_emulator: str,  # noqa: F811
+    simulated_emulator: str,
     tmp_path: Path,
 ) -> None:
     settings = settings_of(simulated_emulator, tmp_path / "cube.zarr", locations_per_batch=1)
@@ -167,7 +163,7 @@ def test_what_no_second_try_mends_fails_at_once_with_its_sentence(
 
 
 def test_one_rebuild_per_cube_at_a_time(
-    simulated_emulator: str,  # noqa: F811
+    simulated_emulator: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

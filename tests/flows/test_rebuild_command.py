@@ -19,10 +19,6 @@ from pipeline.cube.object_storage import ObjectStorage
 from pipeline.cube.patch_store import PatchStore
 from pipeline.cube.seal import seal_cube
 from pipeline.sources.registry import read_build_settings
-from tests.emulator.conftest import (  # noqa: F401 - fixtures
-    _loopback_without_proxy,
-    simulated_emulator,
-)
 from tests.pipeline.rebuilding import configuration
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "configs").glob("rebuild_*.yaml"))
@@ -162,7 +158,7 @@ def test_a_key_that_is_none_is_one_sentence_without_its_text(
 
 @pytest.mark.server
 def test_a_run_and_a_second_one(
-    simulated_emulator: str,  # noqa: F811
+    simulated_emulator: str,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -180,7 +176,7 @@ def test_a_run_and_a_second_one(
 
 @pytest.mark.server
 def test_a_used_up_budget_is_exit_code_3(
-    simulated_emulator: str,  # noqa: F811
+    simulated_emulator: str,
     tmp_path: Path,
     complaint: Complaint,
 ) -> None:
@@ -195,7 +191,7 @@ def test_a_used_up_budget_is_exit_code_3(
 @pytest.mark.distributed
 @pytest.mark.parametrize("dask", ["threads", pytest.param("processes", marks=pytest.mark.slow)])
 def test_ctrl_c_leaves_whole_batches_and_the_same_command_continues(
-    simulated_emulator: str,  # noqa: F811
+    simulated_emulator: str,
     tmp_path: Path,
     dask: str,
 ) -> None:

@@ -30,10 +30,6 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from pipeline.cube.object_storage import ObjectStorage
-from tests.emulator.conftest import (  # noqa: F401 - fixtures
-    _loopback_without_proxy,
-    simulated_emulator,
-)
 from tests.pipeline.rebuilding import configuration
 from tests.s3_server import SECRET_KEY, free_ports
 
@@ -159,7 +155,7 @@ def place(
     s3_endpoint: str,
     token_server: str,
     private_key: str,
-    _loopback_without_proxy: None,  # noqa: F811
+    _loopback_without_proxy: None,
 ) -> Iterator[Place]:
     """A Prefect server with a password, and a folder with key files."""
     folder = tmp_path_factory.mktemp("secrets")
@@ -230,7 +226,7 @@ class Evidence:
 
 
 @pytest.fixture(scope="module")
-def evidence(place: Place, simulated_emulator: str) -> Evidence:  # noqa: F811
+def evidence(place: Place, simulated_emulator: str) -> Evidence:
     """Run everything, successes and failures."""
     settings = configuration(simulated_emulator, CUBE, 4, locations_per_batch=2)
     service = {"endpoint": "https://127.0.0.1:9", "credentials": "service_account"}

@@ -17,9 +17,9 @@ import requests
 import yaml
 import zarr
 
-from emulator.faults import FaultSettings, Probabilities
-from emulator.running import emulator_in_process
-from emulator.settings import EmulatorSettings
+from earth_engine_emulator.faults import FaultSettings, Probabilities
+from earth_engine_emulator.running import emulator_in_process
+from earth_engine_emulator.settings import EmulatorSettings
 from groundwork.errors import InputError
 from pipeline.cube.audit import audit_cube
 from pipeline.cube.object_storage import ObjectStorage
