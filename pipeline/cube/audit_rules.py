@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from groundwork.errors import InputError
 from pipeline.cube.patch_table import SmallArrays
-from pipeline.land_cover.class_fractions import count_classes
+from pipeline.land_cover.class_counts import count_classes
 from pipeline.patches import valid_fraction
 from storage_schema.land_cover import UNKNOWN, LabelStatus
 from storage_schema.layout import NO_TIME, NUM_SEASONS

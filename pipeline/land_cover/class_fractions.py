@@ -30,6 +30,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from groundwork.errors import InputError
 from pipeline.grids import Grid
+from pipeline.land_cover.class_counts import count_classes
 from pipeline.land_cover.label_sampling import sample_labels
 from pipeline.land_cover.lattices import Counts, Labels, Lattice, Window, read_padded, same_lattice
 from storage_schema.land_cover import (
@@ -69,28 +70,6 @@ class LandCoverPatch:
     labelled_fraction: float
     label_status: LabelStatus
     resampled: bool = False
-
-
-def count_classes(label: npt.NDArray[np.integer]) -> Counts:
-    """Count the pixels of each class.
-
-    Args:
-        label: integer, any shape: 0..8, 255 masked.
-
-    Returns:
-        int64 (9,).
-
-    Raises:
-        InputError: a value that is neither a class nor 255.
-    """
-    counts = np.array([np.count_nonzero(label == k) for k in range(NUM_CLASSES)], np.int64)
-    if int(counts.sum()) + np.count_nonzero(label == MASKED) != label.size:
-        stray = label[~np.isin(label, [*range(NUM_CLASSES), MASKED])]
-        raise InputError(
-            f"a label map holds {stray[0]}, which is no Dynamic World class: "
-            f"use 0..{NUM_CLASSES - 1}, and {MASKED} for masked pixels"
-        )
-    return counts
 
 
 def class_fractions_of(label: Labels, *, min_class_fraction: float = 0.0) -> LandCoverPatch:

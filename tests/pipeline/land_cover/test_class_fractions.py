@@ -17,13 +17,13 @@ from rasterio.transform import Affine
 
 from groundwork.errors import InputError
 from pipeline.grids import Grid
+from pipeline.land_cover.class_counts import count_classes
 from pipeline.land_cover.class_fractions import (
     LandCover,
     LandCoverPatch,
     class_fractions_for_grids,
     class_fractions_of,
     class_fractions_on,
-    count_classes,
     open_land_cover,
 )
 from storage_schema.land_cover import CLASS_NAMES, MASKED, LabelStatus
