@@ -21,6 +21,7 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
+from groundwork.store_address import BucketAddress, parse_address
 from pipeline.build.builder import Build
 from pipeline.build.forecast import Forecast
 from pipeline.cube.inspection import CubeFacts, inspect_cube
@@ -118,7 +119,7 @@ def show_table(kind: str, what: str, rows: list[dict[str, Any]], description: st
 
 def show_link(kind: str, what: str, address: str) -> None:
     """Leave a link to a file or an object."""
-    is_object = "://" in address
+    is_object = isinstance(parse_address(address), BucketAddress)
     _quietly(
         create_link_artifact,
         address if is_object else f"file://{quote(address)}",

@@ -7,11 +7,11 @@ writes. What the two do differently is in this module and nowhere else.
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Final
 
 import obstore
@@ -22,7 +22,13 @@ from zarr.storage import LocalStore as ZarrLocalStore
 from zarr.storage import ObjectStore as ZarrObjectStore
 
 from groundwork.errors import InputError, LimitReachedError, TransientError
-from groundwork.store_address import FolderAddress, bucket_service, parse_address
+from groundwork.file_writes import make_folder
+from groundwork.store_address import (
+    BucketAddress,
+    FolderAddress,
+    bucket_service,
+    parse_address,
+)
 
 if TYPE_CHECKING:
     from obstore.store import S3Config  # a type of its stubs only
@@ -44,8 +50,10 @@ class ObjectStorage:
 
     def __init__(self, address: str | os.PathLike[str]) -> None:
         self.address = os.fspath(address)
-        parsed = parse_address(self.address)
-        self.path: Path | None = parsed.path if isinstance(parsed, FolderAddress) else None
+        self._parsed = parse_address(self.address)
+        self.path: Path | None = (
+            self._parsed.path if isinstance(self._parsed, FolderAddress) else None
+        )
         self._store: LocalStore | S3Store | None = None
 
     def __reduce__(self) -> tuple[type[ObjectStorage], tuple[str]]:
@@ -57,10 +65,7 @@ class ObjectStorage:
     def create_root(self) -> None:
         """Make the local directory; buckets have none."""
         if self.path is not None:
-            try:
-                self.path.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise InputError(f"cannot create {self.path}: {error.strerror}") from error
+            make_folder(self.path)
 
     def zarr_store(self, *, read_only: bool = False) -> Store:
         """Return zarr's store of the cube."""
@@ -103,14 +108,10 @@ class ObjectStorage:
 
         One compare-and-swap, whoever else tries: a lock file locally, a conditional PUT on S3.
         """
+        if self.path is not None:
+            return self._swap_in_folder(self.path, key, expected, value)
         if expected is None:
             return self.create(key, value)
-        if self.path is not None:
-            with _locked(self.path / f".{Path(key).name}.lock"):
-                if self.read(key) != expected:
-                    return False
-                self.write(key, value)
-                return True
         try:
             found = obstore.get(self._objects, key)
             if bytes(found.bytes()) != expected:
@@ -121,6 +122,18 @@ class ObjectStorage:
         except BaseError as error:
             raise self.translate(error, f"writing {key}") from error
         return True
+
+    def _swap_in_folder(self, folder: Path, key: str, expected: bytes | None, value: bytes) -> bool:
+        # Asked first: without locks a build would write for two minutes, then lose its lease.
+        fcntl = _posix_locks()
+        if expected is None:
+            return self.create(key, value)
+        with (folder / f".{Path(key).name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # The system releases it when the file is closed.
+            if self.read(key) != expected:
+                return False
+            self.write(key, value)
+            return True
 
     def delete(self, keys: Iterable[str]) -> None:
         """Remove keys; those that are not there are passed over."""
@@ -170,25 +183,13 @@ class ObjectStorage:
     @property
     def _objects(self) -> LocalStore | S3Store:
         if self._store is None:
-            if self.path is not None:
-                if self.path.exists() and not self.path.is_dir():
-                    raise InputError(f"{self.path} is a file: a cube is a folder")
-                self._store = LocalStore(self.path)
+            if isinstance(self._parsed, BucketAddress):
+                self._store = _open_bucket(self._parsed)
             else:
-                service = bucket_service()
-                config: S3Config = {}
-                if service.endpoint is not None:
-                    config["endpoint"] = service.endpoint
-                if service.region is not None:
-                    config["region"] = service.region
-                self._store = S3Store.from_url(
-                    self.address,
-                    config=config,
-                    client_options={
-                        "timeout": REQUEST_TIMEOUT,
-                        "allow_http": service.allows_http,
-                    },
-                )
+                folder = self._parsed.path
+                if folder.exists() and not folder.is_dir():
+                    raise InputError(f"{folder} is a file: a cube is a folder")
+                self._store = LocalStore(folder)
         return self._store
 
     def translate(self, error: Exception, doing: str) -> Exception:
@@ -211,10 +212,25 @@ class ObjectStorage:
         return InputError(f"{self.address} cannot be used ({doing}): {first_line}")
 
 
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock file; the system releases the lock when the process ends."""
-    # Only building takes locks: looking at a cube imports on Windows too, which has no fcntl.
+def _open_bucket(address: BucketAddress) -> S3Store:
+    service = bucket_service()
+    config: S3Config = {}
+    # A set AWS_ENDPOINT_URL_S3 overrides `endpoint` in obstore 0.11 and later; it is the first
+    # variable of `bucket_service` too, so both say the same.
+    if service.endpoint is not None:
+        config["endpoint"] = service.endpoint
+    if service.region is not None:
+        config["region"] = service.region
+    return S3Store(
+        address.bucket,
+        prefix=address.prefix or None,
+        config=config,
+        client_options={"timeout": REQUEST_TIMEOUT, "allow_http": service.allows_http},
+    )
+
+
+def _posix_locks() -> ModuleType:
+    # Only building takes locks: looking at a cube works on Windows too, which has no fcntl.
     try:
         import fcntl
     except ModuleNotFoundError as error:
@@ -222,6 +238,4 @@ def _locked(path: Path) -> Iterator[None]:
             "building a cube in a local folder needs POSIX file locks: build it on Linux or macOS, "
             "under WSL, or in a bucket"
         ) from error
-    with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    return fcntl
