@@ -14,6 +14,7 @@ from pydantic import Field
 from flows.artifacts import show_link
 from flows.states import partial, resumable_flow
 from flows.training_process import run_processes, run_slurm_job
+from groundwork.file_writes import make_folder, write_atomically
 from groundwork.settings_text import SettingsModel
 from training.choices import Layout
 from training.config import RunSettings
@@ -64,9 +65,9 @@ def pretrain_backbone(
 def train(settings: RunSettings, launch: LaunchSettings) -> bool:
     """Train; tells whether the run is done."""
     out = Path(settings.out)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     config = out / "settings.yaml"
-    config.write_text(yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False))
+    write_atomically(config, yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False))
     say = get_run_logger().info
     if launch.how == "slurm":
         return run_slurm_job(config, out, Path(launch.slurm_script), say)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import secrets
 import time
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ from groundwork.errors import InputError, LimitReachedError, SoftconError
 
 _STALE_S: Final = 3600.0
 """A part this old belongs to a writer that was killed: no file of ours takes an hour to write."""
+_PART: Final = re.compile(r"\..*\.\d+-[0-9a-f]{8}\.part(\.[^.]*)?")
+"""Names of parts, of whatever target."""
 _NO_ROOM: Final = frozenset(
     getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG") if hasattr(errno, name)
 )
@@ -40,13 +43,21 @@ def atomic_file(path: Path) -> Iterator[Path]:
     """
     part = path.with_name(f".{path.stem}.{os.getpid()}-{secrets.token_hex(4)}.part{path.suffix}")
     try:
-        _remove_stale_parts(path)
+        _check_target(path)
+        _remove_stale_parts(path.parent)
         yield part
         _sync(part)
         part.replace(path)
         _sync_folder(path.parent)
+    except SoftconError:
+        raise
     except OSError as error:
         raise write_error(path, error) from error
+    except Exception as error:
+        # torch.save answers an OSError of its file with a RuntimeError that names no cause.
+        if isinstance(error.__context__, OSError):
+            raise write_error(path, error.__context__) from error
+        raise
     finally:
         # On a full or broken disk this may fail too; the error above says more.
         with contextlib.suppress(OSError):
@@ -68,6 +79,19 @@ def write_atomically(path: Path, content: bytes | str) -> None:
         part.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it; one that exists is left as it is.
+
+    Raises:
+        LimitReachedError: the disk is full.
+        InputError: it cannot be made, or something else has its name.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise write_error(path, error) from error
+
+
 def write_error(path: Path, error: OSError) -> SoftconError:
     """Return the sentence for a failed write, by the number of the error."""
     if error.errno in _NO_ROOM:
@@ -75,7 +99,17 @@ def write_error(path: Path, error: OSError) -> SoftconError:
             f"{path} cannot be written: the disk is full or a quota is used up; free some space, "
             "then run the same command again"
         )
+    if error.errno == errno.ENOENT and not path.parent.exists():
+        return InputError(
+            f"{path} cannot be written: the folder {path.parent} does not exist, create it first"
+        )
     return InputError(f"{path} cannot be written: {error.strerror or error}")
+
+
+def _check_target(path: Path) -> None:
+    # Renamed onto /dev/null, a part would replace the device.
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is not a file: give the path of a file to write")
 
 
 def _sync(part: Path) -> None:
@@ -88,20 +122,22 @@ def _sync_folder(folder: Path) -> None:
     """Make a rename last through a power cut; Windows has no such call."""
     if os.name == "nt":
         return
-    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        # Some network file systems sync files only, and a folder may be writable without being
+        # readable: the file is there all the same.
+        if error.errno not in {errno.EACCES, errno.EINVAL, errno.ENOTSUP}:
+            raise
 
 
-def _remove_stale_parts(path: Path) -> None:
-    for part in path.parent.glob(f".{_literal(path.stem)}.*.part{_literal(path.suffix)}"):
-        with contextlib.suppress(OSError):
-            if time.time() - part.stat().st_mtime > _STALE_S:
+def _remove_stale_parts(folder: Path) -> None:
+    """Remove what killed writers left, for any target: a checkpoint's name never comes again."""
+    with contextlib.suppress(OSError):  # Another writer may clear the same part away.
+        for part in folder.iterdir():
+            if _PART.fullmatch(part.name) and time.time() - part.stat().st_mtime > _STALE_S:
                 part.unlink()
-
-
-def _literal(text: str) -> str:
-    """Return a pattern for `Path.glob` that matches the text only."""
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in text)

@@ -9,7 +9,7 @@ from typing import Any, Final
 import torch
 
 from groundwork.errors import InputError
-from groundwork.file_writes import atomic_file
+from groundwork.file_writes import atomic_file, make_folder
 
 FOLDER: Final = "checkpoints"
 _NAME: Final = re.compile(r"^step_(\d{9})\.pt$")
@@ -25,7 +25,7 @@ def save_checkpoint(run: Path, step: int, state: dict[str, Any], keep: int) -> P
         keep: newest checkpoints that stay.
     """
     folder = run / FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     path = folder / f"step_{step:09d}.pt"
     with atomic_file(path) as part, part.open("wb") as file:
         torch.save(state, file)

@@ -24,8 +24,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from groundwork.errors import InputError, SoftconError
-from groundwork.file_writes import write_atomically
+from groundwork.errors import InputError, LimitReachedError, SoftconError
+from groundwork.file_writes import make_folder, write_atomically
 from storage_schema.status import Split
 from training.checkpoints import find_checkpoint, list_checkpoints, save_checkpoint
 from training.config import RunSettings, read_run_settings
@@ -51,7 +51,7 @@ from training.schedules import ema_momentum, learning_rate
 
 REQUEUE_SIGNALS: Final = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 """A cluster's warning before it ends a job, or Ctrl-C: save, and leave for the next run."""
-REQUEUED: Final = 3
+REQUEUED: Final = LimitReachedError.exit_code
 """Exit code of a run that was asked to stop: it can be resumed."""
 REQUEUE_NAME: Final = "requeue"
 """Left in a run's folder with that code: torchrun ends with 1 whatever its processes return."""
@@ -107,7 +107,7 @@ def pretrain(settings: RunSettings, resume: str = "auto", log: Any = None) -> Pa
         if state is not None:
             _restore(run, state)
         if who.leads:
-            run.folder.mkdir(parents=True, exist_ok=True)
+            make_folder(run.folder)
             (run.folder / REQUEUE_NAME).unlink(missing_ok=True)
             _describe(run)
         with _signals(run), _run_log(run, log) as lines:

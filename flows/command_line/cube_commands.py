@@ -144,7 +144,6 @@ def export_labels(
     json_file: Annotated[Path, typer.Option("--json", help="The label file to write.")],
 ) -> int:
     """Write the multi-labels of a cube as an SSL4EO-S12-ML label file."""
-    from groundwork.errors import InputError
     from pipeline.cube.label_export import export_labels as collect
     from pipeline.cube.object_storage import ObjectStorage
     from pipeline.cube.patch_store import PatchStore
@@ -152,10 +151,7 @@ def export_labels(
 
     check_output(json_file, cube)
     labels, statuses = collect(PatchStore.open(ObjectStorage(cube)))
-    try:
-        write_labels(json_file, labels)
-    except OSError as error:
-        raise InputError(f"{json_file} cannot be written: {error.strerror}") from error
+    write_labels(json_file, labels)
     listed = ", ".join(f"{num} {name.replace('_', ' ')}" for name, num in sorted(statuses.items()))
     stdout.print(f"{json_file}: {listed or 'no labels'}", markup=False, soft_wrap=True)
     return 0

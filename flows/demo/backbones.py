@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 import yaml
 
 from flows.demo.stages import Stages
+from groundwork.file_writes import write_atomically
 from training.config import ImageProduct, RunSettings, parse_run_settings
 
 MIN_CLASS_FRACTION: Final = 0.05
@@ -95,7 +96,7 @@ def describe_backbone(
     }
     config = out / f"pretrain_{name}.yaml"
     text = yaml.safe_dump(values, sort_keys=False)
-    config.write_text("# Written by softcon demo.\n" + text)
+    write_atomically(config, f"# Written by softcon demo.\n{text}")
     title = "Sentinel-1" if modality == "s1_grd" else "Sentinel-2"
     return DemoBackbone(name, title, parse_run_settings(values, str(config)), config)
 

@@ -16,6 +16,7 @@ import yaml
 from flows.command_line.output import Report
 from flows.demo.stages import Stages
 from groundwork.errors import InputError, TransientError
+from groundwork.file_writes import write_atomically
 from pipeline.build.builder import BuildSummary
 from pipeline.cube.object_storage import ObjectStorage
 from pipeline.errors import CubeDamagedError
@@ -197,10 +198,8 @@ def _check(summary: BuildSummary) -> None:
 
 
 def _write_settings(path: Path, values: Mapping[str, Any], first: str) -> Path:
-    path.write_text(
-        f"# Written by softcon demo. By hand: {first}\n"
-        + yaml.safe_dump(dict(values), sort_keys=False)
-    )
+    text = yaml.safe_dump(dict(values), sort_keys=False)
+    write_atomically(path, f"# Written by softcon demo. By hand: {first}\n{text}")
     return path
 
 

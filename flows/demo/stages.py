@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from groundwork.errors import InputError
-from groundwork.file_writes import write_atomically
+from groundwork.file_writes import make_folder, write_atomically
 
 RECORD_NAME: Final = "demo.json"
 
@@ -59,7 +59,7 @@ class Stages:
             self._read()
         elif out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise InputError(f"{out} exists and holds no demo: choose another --out")
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
         self._write()
 
     def run(

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
-import threading
+import resource
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import torch
 
 from groundwork.errors import InputError, LimitReachedError
-from groundwork.file_writes import atomic_file, write_atomically, write_error
+from groundwork.file_writes import atomic_file, make_folder, write_atomically, write_error
 
 
 def names(folder: Path) -> list[str]:
@@ -70,39 +79,122 @@ def test_the_number_of_an_error_decides_and_not_its_text(
     assert type(write_error(path, OSError(number, ""))) is kind
 
 
+@contextlib.contextmanager
+def largest_file(num_bytes: int) -> Iterator[None]:
+    """Let this process write no file beyond a size: what a full disk does, without a disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def save_by_torch(part: Path, values: np.ndarray) -> None:
+    with part.open("wb") as file:
+        torch.save(torch.from_numpy(values), file)
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("a.bin", lambda part, values: part.write_bytes(values.tobytes())),
+        ("a.npz", lambda part, values: np.savez(part, values=values)),
+        ("a.parquet", lambda part, values: pq.write_table(pa.table({"a": values}), part)),
+        ("a.pt", save_by_torch),
+    ],
+)
+def test_a_full_disk_stops_every_library_with_the_same_sentence(
+    name: str, write: Callable[[Path, np.ndarray], object], tmp_path: Path
+) -> None:
+    values = np.random.default_rng(0).random(100_000)
+
+    def save() -> None:
+        with atomic_file(tmp_path / name) as part:
+            write(part, values)
+
+    with largest_file(100_000), pytest.raises(LimitReachedError, match="the disk is full or"):
+        save()
+    assert names(tmp_path) == []
+    save()
+    assert names(tmp_path) == [name]
+
+
+def test_other_errors_of_a_library_pass(tmp_path: Path) -> None:
+    def save() -> None:
+        with atomic_file(tmp_path / "a.npz"):
+            raise ValueError("not for this format")
+
+    with pytest.raises(ValueError, match="not for this format"):
+        save()
+
+
 def test_a_missing_folder_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"scores\.json cannot be written: No such file"):
+    with pytest.raises(
+        InputError, match=r"scores\.json cannot be written: the folder .*absent does not exist"
+    ):
         write_atomically(tmp_path / "absent" / "scores.json", "x")
+
+
+def test_a_folder_and_a_device_are_no_targets(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path in (tmp_path, pipe):
+        with pytest.raises(InputError, match="is not a file"):
+            write_atomically(path, "x")
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert names(tmp_path) == ["pipe"]
+
+
+def test_folders_are_made_or_refused_in_one_sentence(tmp_path: Path) -> None:
+    make_folder(tmp_path / "a" / "b")
+    make_folder(tmp_path / "a" / "b")
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file", tmp_path / "file" / "c"):
+        with pytest.raises(InputError, match="cannot be written"):
+            make_folder(path)
 
 
 def test_parts_of_killed_writers_are_cleared_away_and_those_of_living_ones_are_not(
     tmp_path: Path,
 ) -> None:
-    path = tmp_path / "step[1].pt"
-    old, fresh, other = (
-        tmp_path / name
-        for name in (".step[1].1-aa.part.pt", ".step[1].2-bb.part.pt", ".step2.1-aa.part.pt")
-    )
-    for part in (old, fresh, other):
-        part.write_bytes(b"half")
-    for part in (old, other):
-        os.utime(part, (1, 1))
-    write_atomically(path, b"whole")
-    assert names(tmp_path) == sorted([path.name, fresh.name, other.name])
+    script = f"""
+import os, pathlib, signal
+from groundwork.file_writes import atomic_file
+with atomic_file(pathlib.Path({str(tmp_path / "step_1.pt")!r})) as part:
+    part.write_bytes(b"half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    for _ in range(2):
+        assert subprocess.run([sys.executable, "-c", script], check=False).returncode < 0
+    killed, living = sorted(tmp_path.iterdir())
+    os.utime(killed, (1, 1))
+    own = tmp_path / ".hidden.part.pt"  # not of ours, whatever its age
+    own.touch()
+    os.utime(own, (1, 1))
+    # The next checkpoint has another name: that of the killed writer never comes again.
+    write_atomically(tmp_path / "step_2.pt", b"whole")
+    assert names(tmp_path) == sorted([own.name, living.name, "step_2.pt"])
 
 
-def test_writers_of_one_target_do_not_mix_their_content(tmp_path: Path) -> None:
+def test_processes_that_write_one_target_do_not_mix_their_content(tmp_path: Path) -> None:
     path = tmp_path / "run.json"
-    contents = [letter * 200_000 for letter in "abcd"]
-
-    def write(content: str) -> None:
-        for _ in range(5):
-            write_atomically(path, content)
-
-    threads = [threading.Thread(target=write, args=(content,)) for content in contents]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert path.read_text() in contents
+    script = """
+import pathlib, sys
+from groundwork.file_writes import write_atomically
+for _ in range(20):
+    write_atomically(pathlib.Path(sys.argv[1]), sys.argv[2] * 300_000)
+"""
+    writers = [
+        subprocess.Popen([sys.executable, "-c", script, str(path), letter]) for letter in "abc"
+    ]
+    seen = set()
+    while any(writer.poll() is None for writer in writers):
+        if path.exists():
+            text = path.read_text()
+            assert len(text) == 300_000
+            assert len(set(text)) == 1
+            seen.add(text[0])
+    assert [writer.returncode for writer in writers] == [0, 0, 0]
+    assert seen
     assert names(tmp_path) == ["run.json"]

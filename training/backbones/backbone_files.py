@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from groundwork.errors import InputError
-from groundwork.file_writes import write_atomically
+from groundwork.file_writes import make_folder, write_atomically
 from training.choices import Layout
 from training.network.encoders import is_transformer, make_encoder
 
@@ -119,7 +119,7 @@ def write_backbone(path: Path, state: Mapping[str, Tensor], card: BackboneCard) 
     Raises:
         InputError: the name ends otherwise.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     whole = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
     if path.suffix == ".safetensors":
         from safetensors.torch import save

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from groundwork.errors import InputError
+from groundwork.file_writes import write_atomically
 from training.backbones.backbone_files import (
     NORMALISATION,
     BackboneCard,
@@ -70,7 +71,7 @@ def export_backbone(
     )
     weights = to_layout(encoder, card.encoder, layout)
     write_backbone(out, weights, card)
-    out.with_suffix(".md").write_text(describe(card, settings, out), encoding="utf-8")
+    write_atomically(out.with_suffix(".md"), describe(card, settings, out))
     return card
 
 
@@ -154,11 +155,10 @@ def record_scores(weights: Path, found: ProbeResult) -> None:
         write_card(weights, card)
         if page.is_file():
             text = _SCORES.sub(lambda _: _scores(card), page.read_text(encoding="utf-8"))
-            page.write_text(text, encoding="utf-8")
-    except OSError as error:
+            write_atomically(page, text)
+    except InputError as error:
         raise InputError(
-            f"the card of {weights} cannot be written ({error.strerror}): copy the backbone to a "
-            "folder of yours, or leave --record out"
+            f"{error}: copy the backbone to a folder of yours, or leave --record out"
         ) from error
 
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from groundwork.file_writes import atomic_file
+from groundwork.file_writes import atomic_file, make_folder
 from storage_schema.status import Split
 from training.config import DataSettings
 from training.network.encoders import pooled_layers
@@ -110,7 +110,7 @@ def kept_features(folder: Path, key: dict[str, object]) -> Path:
 
 def save_features(path: Path, found: LabelledFeatures) -> None:
     """Keep features; whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with atomic_file(path) as part:
         np.savez(part, features=found.features, labels=found.labels, groups=found.groups)
 

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any, Final, Self, TextIO
 
+from groundwork.file_writes import write_atomically
+
 LOG_NAME: Final = "log.jsonl"
 
 
@@ -28,7 +30,7 @@ class RunLog:
         self._stream = stream or sys.stderr
         path = run / LOG_NAME
         kept = [record for record in read_log(run) if record["step"] <= step]
-        path.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
+        write_atomically(path, "".join(json.dumps(record) + "\n" for record in kept))
         self._file = path.open("a", encoding="utf-8")
         self._board = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
 

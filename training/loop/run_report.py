@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from groundwork.errors import InputError
-from groundwork.file_writes import write_atomically
+from groundwork.file_writes import make_folder, write_atomically
 from training.loop.run_log import read_log
 
 _PANELS = (
@@ -43,7 +43,7 @@ def write_run_report(run: Path, out: Path) -> None:
         content = _page(run, records, picture).encode()
     else:
         raise InputError(f"{out} has to end with .png or .html")
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(out.parent)
     write_atomically(out, content)
 
 
