@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from groundwork.errors import InputError
+from groundwork.errors import InputError, LimitReachedError
 from training.errors import TrainingError
 
 Say = Callable[[str], None]
@@ -38,6 +38,7 @@ def run_processes(config: Path, out: Path, num_processes: int, say: Say) -> bool
         Whether it is done; False where it saved itself for the next run.
 
     Raises:
+        LimitReachedError: a single process stopped at a limit, such as a full disk.
         TrainingError: it failed; with its last line.
     """
     command = [sys.executable, "-m", "training.pretrain", str(config)]
@@ -55,7 +56,10 @@ def run_processes(config: Path, out: Path, num_processes: int, say: Say) -> bool
         return False
     if code != 0:
         told = [line for line in lines if line.startswith("softcon: ")]
-        raise TrainingError(told[-1].removeprefix("softcon: ") if told else "\n".join(lines))
+        sentence = told[-1].removeprefix("softcon: ") if told else "\n".join(lines)
+        # torchrun ends with 1 whatever its processes return: with several, a limit is a failure.
+        limit = code == LimitReachedError.exit_code
+        raise LimitReachedError(sentence) if limit else TrainingError(sentence)
     return True
 
 

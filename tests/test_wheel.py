@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("storage_schema", "pipeline", "emulator", "training", "flows")
+PACKAGES = ("groundwork", "storage_schema", "pipeline", "emulator", "training", "flows")
 
 
 def test_git_ignores_nothing_that_a_package_needs() -> None:

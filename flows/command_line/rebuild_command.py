@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.command_line.output import complain, print_json, progress_bar, stderr, stdout
+from flows.command_line.output import print_json, progress_bar, stderr, stdout
 
 if TYPE_CHECKING:
     from pipeline.build.builder import BuildSummary
@@ -42,6 +42,7 @@ def rebuild(
     Only complete batches count: after Ctrl-C, a crash or a used-up budget nothing is lost but the
     batches that were under way. Exit code 3 says that batches are left, for one of these reasons.
     """
+    from groundwork.errors import LimitReachedError, TransientError
     from pipeline.build.forecast import forecast_build
     from pipeline.build.rebuild import open_rebuild
     from pipeline.sources.registry import read_build_settings
@@ -64,13 +65,12 @@ def rebuild(
     else:
         _print_summary(settings.cube, summary)
     if summary.stopped is not None:
-        return complain(summary.stopped, 3)
+        raise LimitReachedError(summary.stopped)
     if summary.failures:
         batch, error = next(iter(sorted(summary.failures.items())))
-        return complain(
+        raise TransientError(
             f"batches left: {len(summary.failures)}, the first {batch} ({error}); the same "
-            "command tries them again",
-            3,
+            "command tries them again"
         )
     return 0
 
