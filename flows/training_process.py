@@ -68,13 +68,13 @@ def _child(command: list[str]) -> Iterator[subprocess.Popen[str]]:
     """Start a process that does not outlive this one."""
     if setpriv := shutil.which("setpriv"):  # of util-linux
         command = [setpriv, "--pdeathsig", "TERM", "--", *command]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)  # noqa: S603
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            process.terminate()
-            process.wait()
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:  # noqa: S603
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait()
 
 
 def run_slurm_job(config: Path, out: Path, script: Path, say: Say) -> bool:

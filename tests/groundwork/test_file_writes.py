@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
-import resource
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +18,7 @@ import torch
 
 from groundwork.errors import InputError, LimitReachedError
 from groundwork.file_writes import atomic_file, make_folder, write_atomically, write_error
+from tests.full_disk import largest_file
 
 
 def names(folder: Path) -> list[str]:
@@ -77,17 +76,6 @@ def test_the_number_of_an_error_decides_and_not_its_text(
     with pytest.raises(kind, match="cannot be written"):
         write()
     assert type(write_error(path, OSError(number, ""))) is kind
-
-
-@contextlib.contextmanager
-def largest_file(num_bytes: int) -> Iterator[None]:
-    """Let this process write no file beyond a size: what a full disk does, without a disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def save_by_torch(part: Path, values: np.ndarray) -> None:

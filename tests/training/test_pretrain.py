@@ -6,6 +6,7 @@ import json
 import math
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import torch
 import yaml
 
 from groundwork.errors import InputError
+from tests.full_disk import largest_file
 from training.checkpoints import find_checkpoint, list_checkpoints, load_checkpoint, save_checkpoint
 from training.config import parse_run_settings, read_run_settings
 from training.errors import NonFiniteLossError
@@ -284,7 +286,7 @@ def test_a_loss_that_is_not_finite_names_step_and_terms(
         ({"batch_size": 4096}, 2, "is more than the .* locations of the train split"),
         ({"data": {"cubes": ["absent.zarr"]}}, 2, "absent.zarr does not exist"),
         ({"model": {"encoder": "resnet99"}}, 2, "is no model of timm"),
-        ({"loss": {"temprature": 0.1}}, 2, "loss.temprature is no setting"),
+        ({"loss": {"temprature": 0.1}}, 2, "loss.temprature is not a setting"),
         ({"loss": {"contrastive_weight": 0, "soft_weight": 0}}, 2, "nothing is learnt"),
         ({"device": "cuda"}, 2, "no GPU that PyTorch sees"),
         ({"preset": "huge"}, 2, "preset 'huge' is unknown; the presets are"),
@@ -299,8 +301,6 @@ def test_wrong_settings_are_one_sentence(
     code: int,
     sentence: str,
 ) -> None:
-    import re
-
     if changes.get("device") == "cuda" and torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     config = tmp_path / "run.yaml"
@@ -310,6 +310,20 @@ def test_wrong_settings_are_one_sentence(
     assert re.search(sentence, said), said
     assert said.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_a_full_disk_is_exit_code_3_and_the_same_command_continues(
+    cube: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, config = tmp_path / "run", tmp_path / "run.yaml"
+    config.write_text(yaml.safe_dump(values(cube, out, epochs=1)))
+    with largest_file(500_000):
+        assert main([str(config)]) == 3
+    said = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"softcon: .*step_\d+\.pt cannot be written: the disk is full.*", said[-1])
+    assert list((out / "checkpoints").iterdir()) == []
+    assert main([str(config)]) == 0
+    assert [step for step, *_ in losses(out)] == list(range(1, 1 + len(losses(out))))
 
 
 def test_every_preset_and_example_is_valid() -> None:
