@@ -8,10 +8,8 @@ program writes the blocks; a test (tests/test_docs.py) compares them with what i
 
 from __future__ import annotations
 
-import ast
 import enum
 import inspect
-import itertools
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -176,29 +174,10 @@ def codes() -> str:
     """Return every coded array, its numbers and what they mean."""
     parts = []
     for array, codes_ in _codings().items():
-        said = _member_docstrings(codes_)
-        rows = [
-            [str(int(member)), code(member.name.lower()), said.get(member.name, "")]
-            for member in codes_
-        ]
-        head = ["value", "meaning", ""] if said else ["value", "meaning"]
-        parts.append(
-            f"### {array}\n\n{codes_.__doc__}\n\n{table(head, [r[: len(head)] for r in rows])}"
-        )
+        rows = [[str(int(each)), code(each.name.lower()), each.meaning] for each in codes_]
+        head = ["value", "name", "meaning"]
+        parts.append(f"### {array}\n\n{codes_.__doc__}\n\n{table(head, rows)}")
     return "\n".join(parts)
-
-
-def _member_docstrings(of: type) -> dict[str, str]:
-    """Return what stands in a string below each member of an enumeration."""
-    body = ast.parse(inspect.getsource(of)).body[0]
-    assert isinstance(body, ast.ClassDef)
-    found = {}
-    for member, text in itertools.pairwise(body.body):
-        if isinstance(member, ast.Assign) and isinstance(text, ast.Expr):
-            target, value = member.targets[0], text.value
-            if isinstance(target, ast.Name) and isinstance(value, ast.Constant):
-                found[target.id] = str(value.value)
-    return found
 
 
 def classes() -> str:

@@ -7,6 +7,7 @@ tables of their own.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -37,3 +38,17 @@ class LimitReachedError(SoftconError):
     """A budget, a deadline or a full disk ends this run; the same command continues."""
 
     exit_code: ClassVar[int] = 3
+
+
+def unknown_choice(what: str, given: object, choices: Sequence[str]) -> ValueError:
+    """Return the error of a closed choice that has another value.
+
+    An open ``else`` would take it in silence. Type checkers find such a value before; this is for
+    callers without one.
+
+    Args:
+        what: name of the choice.
+        given: the value.
+        choices: the values there are.
+    """
+    return ValueError(f"{what} {given!r} is unknown; the choices are {', '.join(choices)}")

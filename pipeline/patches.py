@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from pipeline.ledger import Ledger
 from storage_schema.land_cover import LabelStatus
-from storage_schema.products import DYNAMIC_WORLD, PRODUCTS, BandGroup, Product, ProductName
+from storage_schema.products import PRODUCTS, BandGroup, NoData, Product, ProductName
 from storage_schema.status import OrbitPass, PatchStatus, Split, StatusReason
 
 Pixels = npt.NDArray[Any]
@@ -179,7 +179,7 @@ def check_patch(name: ProductName, patch: ProductPatch) -> ProductPatch:
         (found for group in product.groups if (found := _trouble(product, group, patch.pixels))),
         None,
     )
-    if trouble is None and name != "dynamic_world" and not valid_fraction(product, patch.pixels):
+    if trouble is None and product.is_imagery and not valid_fraction(product, patch.pixels):
         trouble = StatusReason.TOO_FEW_VALID_PIXELS, "no valid pixel at all"
     if trouble is None:
         return patch
@@ -197,7 +197,7 @@ def _trouble(
     pixels = arrays.get(name)
     if pixels is None:
         return StatusReason.MISSING_BAND, f"{name} is missing"
-    expected = (side, side) if product is DYNAMIC_WORLD else (len(group.bands), side, side)
+    expected = (len(group.bands), side, side) if product.is_imagery else (side, side)
     if pixels.shape != expected:
         return StatusReason.WRONG_SIZE, f"{name} is {pixels.shape}, not {expected}"
     if pixels.dtype != np.dtype(product.dtype):
@@ -218,15 +218,19 @@ def valid_mask(product: Product, pixels: Pixels) -> npt.NDArray[np.bool_]:
     """Tell which pixels of one array carry data.
 
     Args:
-        product: decides the rule: S2 is no-data where *every* band is 0, the others per value.
+        product: its rule of no-data decides.
         pixels: stored values, (..., band, y, x), or (..., y, x) for labels.
 
     Returns:
-        bool, of the shape of `pixels` for S1 and labels, (..., 1, y, x) for S2.
+        bool, of the shape of `pixels` where each value counts, (..., 1, y, x) where a pixel is
+        without data only if every band is.
     """
-    if product.dtype == "uint16":
-        return np.asarray(np.any(pixels != 0, axis=-3, keepdims=True))
-    return np.asarray(pixels != product.fill_value)
+    has_value = np.asarray(pixels != product.fill_value)
+    match product.no_data:
+        case NoData.EVERY_BAND:
+            return np.asarray(np.any(has_value, axis=-3, keepdims=True))
+        case NoData.EACH_VALUE:
+            return has_value
 
 
 def valid_fraction(product: Product, pixels: Mapping[str, Pixels]) -> float:

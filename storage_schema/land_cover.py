@@ -8,11 +8,12 @@ GOOGLE/DYNAMICWORLD/V1.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+
+from storage_schema.status import Coded
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +47,15 @@ UNKNOWN: Final = 255
 """``class_present`` of a class nobody has looked for. Unlabelled is not "all absent"."""
 
 
-class LabelStatus(IntEnum):
+class LabelStatus(Coded):
     """Where a patch's multi-label comes from, or why there is none."""
 
-    PENDING = 0
-    LABELLED = 1
-    EMPTY_LIST = 2
-    ABSENT_FROM_FILE = 3
-    MASKED = 4
-    UNKNOWN_CLASS = 5
+    PENDING = 0, "not written yet"
+    LABELLED = 1, "has a multi-label"
+    EMPTY_LIST = 2, "the label file has an empty list: no label, not “no class present”"
+    ABSENT_FROM_FILE = 3, "the label file does not name the patch"
+    MASKED = 4, "the label map is masked everywhere"
+    UNKNOWN_CLASS = 5, "the label file names a class that does not exist"
 
 
 def derive_class_present(

@@ -10,17 +10,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic_zarr.v3 import ArraySpec, GroupSpec
 
 from storage_schema.land_cover import CLASS_NAMES, CLASSES, MASKED, NUM_CLASSES, LabelStatus
 from storage_schema.products import (
-    PRODUCT_NAMES,
+    PATCH_SIZE_M,
     PRODUCTS,
     BandGroup,
     Product,
     ProductName,
     Resolution,
+    Role,
 )
 from storage_schema.status import OrbitPass, PatchStatus, Split, StatusReason, flag_attributes
 
@@ -65,6 +66,16 @@ class CubeDescription(BaseModel):
         default_factory=dict, description="Per product, where it is not the usual collection"
     )
     locations_per_batch: int = Field(LOCATIONS_PER_BATCH, ge=1, description="Locations per shard")
+
+    @field_validator("products")
+    @classmethod
+    def _check_label_maps(cls, products: tuple[str, ...]) -> tuple[str, ...]:
+        labels = [name for name in products if PRODUCTS[name].role is Role.LABELS]
+        if len(labels) > 1:
+            raise ValueError(
+                f"{' and '.join(labels)} both hold labels: a cube has the class fractions of one"
+            )
+        return products
 
     @property
     def num_batches(self) -> int:
@@ -154,7 +165,7 @@ def _unusual(products: Mapping[str, Mapping[str, Any]], key: str) -> dict[str, A
     return {
         name: entry[key]
         for name, entry in products.items()
-        if name in PRODUCT_NAMES and entry.get(key) not in (None, getattr(_product(name), key))
+        if name in PRODUCTS and entry.get(key) not in (None, getattr(_product(name), key))
     }
 
 
@@ -238,16 +249,15 @@ def _spec(
 def _pixel_array(description: CubeDescription, product: Product, group: BandGroup) -> ArraySpec:  # type: ignore[type-arg]
     """One chunk per patch, one shard per batch; every chunk carries its checksum."""
     side = group.size_px
-    with_bands = product.name != "dynamic_world"
-    band_dims = (f"band_{group.array}" if product.name != "s1_grd" else "band_s1",)
+    band_dim = product.dimension_of(group)
     dims = (
         "location",
         "season",
-        *(band_dims if with_bands else ()),
+        *(() if band_dim is None else (band_dim,)),
         f"y_{group.suffix}",
         f"x_{group.suffix}",
     )
-    pixel_shape = (*((len(group.bands),) if with_bands else ()), side, side)
+    pixel_shape = (*(() if band_dim is None else (len(group.bands),)), side, side)
     compressor = _ZSTD if product.dtype == "uint8" else _blosc(typesize=2)
     sharding = {
         "name": "sharding_indexed",
@@ -267,7 +277,7 @@ def _pixel_array(description: CubeDescription, product: Product, group: BandGrou
     attributes["radiometric_convention"] = description.radiometric_convention.get(
         product.name, product.radiometric_convention
     )
-    if product.name == "dynamic_world":
+    if product.role is Role.LABELS:
         attributes |= {
             "flag_values": [c.id for c in CLASSES],
             "flag_meanings": " ".join(CLASS_NAMES),
@@ -534,13 +544,13 @@ def coordinate_values(
     for name in products:
         for group in PRODUCTS[name].groups:
             resolutions.add(group.resolution_m)
-            if name != "dynamic_world":
-                dim = "band_s1" if name == "s1_grd" else f"band_{group.array}"
+            dim = PRODUCTS[name].dimension_of(group)
+            if dim is not None:
                 found[dim] = (group.bands, "string", {"long_name": f"bands of {group.array}"})
     if coarse_resolutions(products):
         found["axis"] = (AXES, "string", {"long_name": "axis of the UTM zone"})
     for resolution in sorted(resolutions):
-        centres = [resolution * (i + 0.5) for i in range(2640 // resolution)]
+        centres = [resolution * (i + 0.5) for i in range(PATCH_SIZE_M // resolution)]
         for axis, sign, way in (("x", 1, "east of x_origin"), ("y", -1, "north of y_origin")):
             found[f"{axis}_{resolution}m"] = (
                 tuple(sign * c for c in centres),

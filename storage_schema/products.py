@@ -1,4 +1,7 @@
-"""The satellite products of the cube: their bands, units, ids, licences.
+"""The satellite products of the cube: what each is, and how it behaves.
+
+A product's description decides what is done with it: code asks for its role, pairing or rule of
+no-data and never for its name. The values are plain, so that a cube can carry them.
 
 Sources: ESA Sentinel-2 Products Specification Document (bands, native resolution, DN 0 as no-data);
 the Earth Engine catalogue (ids); Wang et al. 2023, "SSL4EO-S12" (published band statistics).
@@ -6,15 +9,75 @@ the Earth Engine catalogue (ids); Wang et al. 2023, "SSL4EO-S12" (published band
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from collections.abc import Collection
+from enum import StrEnum
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
+
+from storage_schema.status import StatusReason
 
 PATCH_SIZE_M: Final = 2640
 """Side of a patch: 264 px at 10 m, 132 at 20 m, 44 at 60 m."""
 
-ProductName = Literal["s2_l1c", "s2_l2a", "s1_grd", "dynamic_world"]
 Resolution = Literal[10, 20, 60]
+
+
+class Role(StrEnum):
+    """What the pixels of a product mean; decides how they are checked, drawn and normalised."""
+
+    OPTICAL = "optical"
+    """Reflectance in several bands."""
+    RADAR = "radar"
+    """Backscatter in decibels."""
+    LABELS = "labels"
+    """One land-cover class id per pixel, without a band dimension."""
+
+
+class Pairing(StrEnum):
+    """How an acquisition of a product is found for a season."""
+
+    ANCHOR = "anchor"
+    """Chosen for itself; the other products follow it."""
+    SAME_IMAGE = "same_image"
+    """The image with the anchor's id."""
+    NEAREST_IN_TIME = "nearest_in_time"
+    """The image closest to the anchor's time."""
+
+
+class NoData(StrEnum):
+    """Which pixels carry no data."""
+
+    EVERY_BAND = "every_band"
+    """Those where every band of the array has the fill value."""
+    EACH_VALUE = "each_value"
+    """Every value that is the fill value, band by band."""
+
+
+class _Known:
+    """Annotation of a product's name: one that is in the registry."""
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(_check_name, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return {**handler(schema), "enum": list(PRODUCTS)}
+
+
+def _check_name(name: str) -> str:
+    if name not in PRODUCTS:
+        raise ValueError(f"the products are {', '.join(PRODUCTS)}")
+    return name
+
+
+ProductName = Annotated[str, _Known()]
+"""Key of `PRODUCTS`."""
 
 
 class _Frozen(BaseModel):
@@ -42,10 +105,25 @@ class BandGroup(_Frozen):
 class Product(_Frozen):
     """A provider collection at one processing level."""
 
-    name: ProductName
+    name: str
     title: str
+    short_title: str
+    """For captions and axes."""
+    level: str
+    """Of processing, for captions that have little room."""
+    role: Role
+    pairing: Pairing
+    missing_reason: StatusReason = StatusReason.NO_IMAGE_IN_WINDOW
+    """Why a season lacks it where the anchor has no image of this product beside it."""
     earth_engine_id: str
     groups: tuple[BandGroup, ...]
+    band_dimension: str | None = None
+    """Name of the band dimension; by default ``band_`` and the name of the array."""
+    no_data: NoData = NoData.EACH_VALUE
+    true_colour: tuple[str, ...] = ()
+    """Red, green and blue of a natural picture: bands of the first group."""
+    false_colour: tuple[str, ...] = ()
+    """Near infrared, red and green."""
     dtype: Literal["uint16", "int16", "uint8"]
     unit: str
     scale_factor: float | None = None
@@ -62,17 +140,37 @@ class Product(_Frozen):
         """All band names, in the order of the arrays."""
         return tuple(band for group in self.groups for band in group.bands)
 
+    @property
+    def is_imagery(self) -> bool:
+        """Whether its pixels are measurements, with a band dimension, and not labels."""
+        return self.role is not Role.LABELS
+
+    def dimension_of(self, group: BandGroup) -> str | None:
+        """Return the name of the band dimension of one of its arrays; None for labels."""
+        if not self.is_imagery:
+            return None
+        return self.band_dimension or f"band_{group.array}"
+
 
 _COPERNICUS_LICENCE = "Copernicus Sentinel data terms: free, full and open access"
 _COPERNICUS_ATTRIBUTION = "contains modified Copernicus Sentinel data [years]"
 _S2_CONVENTION = (
     "digital number = reflectance x 10000, without the +1000 offset of processing baseline 04.00"
 )
+_TRUE_COLOUR = ("B4", "B3", "B2")
+_FALSE_COLOUR = ("B8", "B4", "B3")
 _S2_FILL = "no data where every band of the array is 0 (a single band may be 0 over dark water)"
 
 S2_L1C: Final = Product(
     name="s2_l1c",
     title="Sentinel-2 L1C, top-of-atmosphere reflectance",
+    short_title="Sentinel-2 L1C",
+    level="L1C",
+    role=Role.OPTICAL,
+    pairing=Pairing.ANCHOR,
+    no_data=NoData.EVERY_BAND,
+    true_colour=_TRUE_COLOUR,
+    false_colour=_FALSE_COLOUR,
     earth_engine_id="COPERNICUS/S2_HARMONIZED",
     groups=(
         BandGroup(array="s2_l1c_10m", bands=("B2", "B3", "B4", "B8"), resolution_m=10),
@@ -93,6 +191,14 @@ S2_L1C: Final = Product(
 S2_L2A: Final = Product(
     name="s2_l2a",
     title="Sentinel-2 L2A, surface reflectance",
+    short_title="Sentinel-2 L2A",
+    level="L2A",
+    role=Role.OPTICAL,
+    pairing=Pairing.SAME_IMAGE,
+    missing_reason=StatusReason.NO_L2A,
+    no_data=NoData.EVERY_BAND,
+    true_colour=_TRUE_COLOUR,
+    false_colour=_FALSE_COLOUR,
     earth_engine_id="COPERNICUS/S2_SR_HARMONIZED",
     groups=(
         BandGroup(array="s2_l2a_10m", bands=("B2", "B3", "B4", "B8"), resolution_m=10),
@@ -113,6 +219,11 @@ S2_L2A: Final = Product(
 S1_GRD: Final = Product(
     name="s1_grd",
     title="Sentinel-1 GRD, backscatter",
+    short_title="Sentinel-1 GRD",
+    level="GRD",
+    role=Role.RADAR,
+    pairing=Pairing.NEAREST_IN_TIME,
+    band_dimension="band_s1",
     earth_engine_id="COPERNICUS/S1_GRD",
     groups=(BandGroup(array="s1_grd", bands=("VV", "VH"), resolution_m=10),),
     dtype="int16",
@@ -128,6 +239,11 @@ S1_GRD: Final = Product(
 DYNAMIC_WORLD: Final = Product(
     name="dynamic_world",
     title="Google Dynamic World V1, land-cover label",
+    short_title="Dynamic World",
+    level="V1",
+    role=Role.LABELS,
+    pairing=Pairing.SAME_IMAGE,
+    missing_reason=StatusReason.NO_DYNAMIC_WORLD,
     earth_engine_id="GOOGLE/DYNAMICWORLD/V1",
     groups=(BandGroup(array="dynamic_world_label", bands=("label",), resolution_m=10),),
     dtype="uint8",
@@ -143,10 +259,18 @@ DYNAMIC_WORLD: Final = Product(
     ),
 )
 
-PRODUCTS: Final[dict[ProductName, Product]] = {
+PRODUCTS: Final[dict[str, Product]] = {
     product.name: product for product in (S2_L1C, S2_L2A, S1_GRD, DYNAMIC_WORLD)
 }
+"""Name -> product, in the order in which a cube has them."""
 PRODUCT_NAMES: Final = tuple(PRODUCTS)
+"""The products of the published recipe."""
+
+
+def in_order(names: Collection[str]) -> tuple[str, ...]:
+    """Return names of products in the order of the registry, each once."""
+    return tuple(name for name in PRODUCTS if name in names)
+
 
 # Means and standard deviations published with SSL4EO-S12 v1.0 (DN for S2, dB for S1; 50,000
 # patches; no +1000 offset). Source: the data set's repository; order of `published_bands`.
@@ -187,6 +311,6 @@ def parse_product_names(text: str) -> tuple[ProductName, ...]:
     if unknown or not names:
         raise ValueError(
             f"products {text!r}: {'none given' if not names else f'{unknown[0]!r} is unknown'}; "
-            f"the products are {', '.join(PRODUCT_NAMES)}"
+            f"the products are {', '.join(PRODUCTS)}"
         )
-    return tuple(name for name in PRODUCT_NAMES if name in names)
+    return in_order(names)

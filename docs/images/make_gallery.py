@@ -64,7 +64,7 @@ def draw_gallery(group: zarr.Group, out: Path, patches: list[tuple[int, ...]]) -
         pictures = (
             optical_picture("s2_l1c", pixels["s2_l1c_10m"], ("B4", "B3", "B2")),
             optical_picture("s2_l1c", pixels["s2_l1c_10m"], ("B8", "B4", "B3")),
-            sar_picture(pixels["s1_grd"]),
+            sar_picture("s1_grd", pixels["s1_grd"]),
             _label_picture(label_indices(pixels["dynamic_world_label"])),
         )
         for column, picture in enumerate(pictures):

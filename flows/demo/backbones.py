@@ -11,6 +11,7 @@ import yaml
 
 from flows.demo.stages import Stages
 from groundwork.file_writes import write_atomically
+from storage_schema.products import PRODUCTS
 from training.config import ImageProduct, RunSettings, parse_run_settings
 
 MIN_CLASS_FRACTION: Final = 0.05
@@ -97,7 +98,7 @@ def describe_backbone(
     config = out / f"pretrain_{name}.yaml"
     text = yaml.safe_dump(values, sort_keys=False)
     write_atomically(config, f"# Written by softcon demo.\n{text}")
-    title = "Sentinel-1" if modality == "s1_grd" else "Sentinel-2"
+    title = PRODUCTS[modality].short_title.removesuffix(f" {PRODUCTS[modality].level}")
     return DemoBackbone(name, title, parse_run_settings(values, str(config)), config)
 
 

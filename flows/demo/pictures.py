@@ -15,7 +15,7 @@ from flows.demo.backbones import DemoBackbone, features_folder
 from pipeline.patches import Pixels
 from pipeline.report.gallery import jpeg_uri, optical_picture, sar_picture
 from storage_schema.land_cover import CLASSES
-from storage_schema.products import PRODUCTS
+from storage_schema.products import PRODUCTS, Role
 from storage_schema.status import Split
 from training.evaluation.features import LabelledFeatures, labelled_patches
 from training.evaluation.knn import unit_length
@@ -170,11 +170,13 @@ def _picture(
     cube = str(seen.index.cubes[int(seen.index.cube[row])])
     array = cast("zarr.Array[Any]", zarr.open_group(cube, mode="r")[_finest(product)])
     stored: Pixels = np.asarray(array[int(seen.index.location[row]), season])
-    rgb = (
-        sar_picture(stored)
-        if product == "s1_grd"
-        else optical_picture(product, stored, ("B4", "B3", "B2"))
-    )
+    match PRODUCTS[product].role:
+        case Role.OPTICAL:
+            rgb = optical_picture(product, stored, PRODUCTS[product].true_colour)
+        case Role.RADAR:
+            rgb = sar_picture(product, stored)
+        case Role.LABELS:
+            raise ValueError(f"{product} has labels: a backbone does not see them")
     small = Image.fromarray(rgb).resize((_PICTURE_PX, _PICTURE_PX), Image.Resampling.LANCZOS)
     return Picture(
         jpeg_uri(np.asarray(small)),

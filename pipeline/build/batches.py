@@ -26,7 +26,7 @@ from pipeline.patches import (
 )
 from storage_schema.land_cover import NUM_CLASSES, UNKNOWN, LabelStatus
 from storage_schema.layout import NO_ORBIT, NO_TIME, NUM_SEASONS, Layout, coarse_resolutions
-from storage_schema.products import PRODUCTS, ProductName
+from storage_schema.products import PRODUCTS, ProductName, Role
 from storage_schema.status import PatchStatus, StatusReason
 
 _writing = threading.Lock()
@@ -225,15 +225,16 @@ def _lay_patch(
         return
     for array, pixels in patch.pixels.items():
         arrays[array][at[:2]] = pixels
-    if name == "dynamic_world":
-        found = class_fractions_of(patch.pixels["dynamic_world_label"])
+    product = PRODUCTS[name]
+    if product.role is Role.LABELS:
+        found = class_fractions_of(patch.pixels[product.groups[0].array])
         arrays["class_fraction"][at[:2]] = found.class_fraction
         arrays["class_present"][at[:2]] = found.class_present
         arrays["labelled_fraction"][at[:2]] = found.labelled_fraction
         arrays["label_status"][at[:2]] = found.label_status
         arrays["valid_fraction"][at] = found.labelled_fraction
     else:
-        arrays["valid_fraction"][at] = valid_fraction(PRODUCTS[name], patch.pixels)
+        arrays["valid_fraction"][at] = valid_fraction(product, patch.pixels)
 
 
 def _lay_label(

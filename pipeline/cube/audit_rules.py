@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -14,7 +15,7 @@ from pipeline.land_cover.class_counts import count_classes
 from pipeline.patches import valid_fraction
 from storage_schema.land_cover import UNKNOWN, LabelStatus
 from storage_schema.layout import NO_TIME, NUM_SEASONS
-from storage_schema.products import PRODUCTS, ProductName
+from storage_schema.products import PRODUCTS, Pairing, ProductName, Role
 from storage_schema.status import PatchStatus, StatusReason
 
 FRACTION_TOLERANCE: Final = 0.01
@@ -78,36 +79,35 @@ def _product(name: str, position: int, small: SmallArrays) -> Iterator[Contradic
 def _pairs(products: Sequence[ProductName], small: SmallArrays) -> Iterator[Contradiction]:
     """Products that share an acquisition, or have to say that they do not."""
     ids = {name: small["acquisition_id"][..., i] for i, name in enumerate(products)}
-    nowhere = np.zeros(small["label_status"].shape, dtype=bool)
     complete = {
-        name: small["patch_status"][..., products.index(name)] == PatchStatus.COMPLETE
-        if name in products
-        else nowhere
-        for name in PRODUCTS
+        name: small["patch_status"][..., i] == PatchStatus.COMPLETE
+        for i, name in enumerate(products)
     }
-    # Dynamic World is made from one L1C image and shares its id; without L1C, the L2A's.
-    for optical, known in (
-        ("s2_l1c", complete["s2_l1c"]),
-        ("s2_l2a", complete["s2_l2a"] & ~complete["s2_l1c"]),
-    ):
-        if optical in ids and "dynamic_world" in ids:
-            differs = known & complete["dynamic_world"] & (ids[optical] != ids["dynamic_world"])
-            for index, season in np.argwhere(differs):
+    optical = [name for name in products if PRODUCTS[name].role is Role.OPTICAL]
+    for labels in (name for name in products if PRODUCTS[name].role is Role.LABELS):
+        # A label map is made from one optical image and has its id: the first there is counts.
+        unclaimed = complete[labels]
+        for name in optical:
+            claimed = unclaimed & complete[name]
+            unclaimed = unclaimed & ~complete[name]
+            for index, season in np.argwhere(claimed & (ids[name] != ids[labels])):
                 yield Contradiction(
                     int(index),
                     int(season),
-                    "acquisition_id of dynamic_world",
-                    f"that of {optical}, {ids[optical][index, season]}",
-                    str(ids["dynamic_world"][index, season]),
+                    f"acquisition_id of {labels}",
+                    f"that of {name}, {ids[name][index, season]}",
+                    str(ids[labels][index, season]),
                 )
-    if {"s2_l1c", "s2_l2a"} <= set(ids):
-        both = complete["s2_l1c"] & complete["s2_l2a"]
-        differs = ids["s2_l1c"] != ids["s2_l2a"]
-        reason = small["status_reason"][..., products.index("s2_l2a")]
+    anchors = [name for name in optical if PRODUCTS[name].pairing is Pairing.ANCHOR]
+    twins = [name for name in optical if PRODUCTS[name].pairing is Pairing.SAME_IMAGE]
+    for anchor, twin in itertools.product(anchors, twins):
+        both = complete[anchor] & complete[twin]
+        differs = ids[anchor] != ids[twin]
+        reason = small["status_reason"][..., products.index(twin)]
         flagged = reason == StatusReason.ACQUISITION_DIFFERS
-        what = "status_reason of s2_l2a"
+        what = f"status_reason of {twin}"
         yield from _each(both & differs & ~flagged, what, "acquisition_differs", "no flag")
-        expected = "no flag: it is the L1C acquisition"
+        expected = f"no flag: it is the {PRODUCTS[anchor].level} acquisition"
         yield from _each(both & ~differs & flagged, what, expected, "acquisition_differs")
 
 
@@ -177,8 +177,8 @@ def _pixels(
         stray = stray[stray != product.fill_value]
         if stray.size:
             yield Contradiction(index, season, array, f"values {low} to {high}", f"{stray[0]}")
-    if name == "dynamic_world":
-        label, fraction = pixels["dynamic_world_label"], arrays["class_fraction"][at]
+    if product.role is Role.LABELS:
+        label, fraction = pixels[product.groups[0].array], arrays["class_fraction"][at]
         difference = _compare_fractions(label, fraction)
         if difference is not None:
             yield Contradiction(index, season, f"class_fraction of {name}", *difference)

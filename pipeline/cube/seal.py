@@ -10,7 +10,7 @@ import hashlib
 import json
 import platform
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -33,7 +33,7 @@ from pipeline.cube.statistics import Counts, decode_counts, merge_counts, statis
 from pipeline.errors import CubeDamagedError
 from storage_schema.land_cover import NUM_CLASSES, LabelStatus
 from storage_schema.layout import NO_TIME, SEAL_ATTRIBUTES
-from storage_schema.products import PRODUCTS, ProductName
+from storage_schema.products import PRODUCTS, ProductName, Role
 from storage_schema.status import PatchStatus
 
 Progress = Callable[[int, int], None]
@@ -77,10 +77,10 @@ def _seal(store: PatchStore, progress: Progress) -> Seal:
     array_attributes = {
         group.array: statistics_attributes(PRODUCTS[name], counts[group.array])
         for name in store.description.products
-        if name != "dynamic_world"
+        if PRODUCTS[name].is_imagery
         for group in PRODUCTS[name].groups
     }
-    root = facts.root_attributes(counts.get("dynamic_world_label"))
+    root = facts.root_attributes(counts.get(_label_array(store.description.products)))
     sealed_before = bool(before.get("sealed"))
     if not sealed_before:
         store.write_attributes(array_attributes, root)
@@ -134,6 +134,12 @@ def _read_counts(
                 "then the build command again"
             ) from error
         progress(batch + 1, num_batches)
+
+
+def _label_array(products: Sequence[ProductName]) -> str:
+    """Return the array of the label map; empty where the cube has none."""
+    labels = [PRODUCTS[name] for name in products if PRODUCTS[name].role is Role.LABELS]
+    return labels[0].groups[0].array if labels else ""
 
 
 class _SmallFacts:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.patches import Pixels, valid_mask
-from storage_schema.products import Product
+from storage_schema.products import Product, Role
 
 NUM_VALUES: Final = 1 << 16
 Counts = npt.NDArray[np.int64]
@@ -39,7 +39,7 @@ def count_values(product: Product, pixels: Pixels) -> Counts:
     Returns:
         int64 (band, 65536).
     """
-    labels = product.name == "dynamic_world"
+    labels = product.role is Role.LABELS
     num_bands = 1 if labels else pixels.shape[2]
     counts = np.zeros((num_bands, NUM_VALUES), dtype=np.int64)
     offset = -int(np.iinfo(pixels.dtype).min)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import BytesIO
@@ -18,7 +18,7 @@ from pipeline.report.figures import palette_png
 from pipeline.report.summary import SmallArrays, code_name, differing_classes, has_time, read_array
 from pipeline.report.svg import data_uri
 from storage_schema.land_cover import CLASSES, NUM_CLASSES, PRESENT, LabelStatus
-from storage_schema.products import PRODUCTS, ProductName
+from storage_schema.products import PRODUCTS, ProductName, Role
 from storage_schema.status import OrbitPass, PatchStatus, Split, StatusReason
 
 Rgb = npt.NDArray[np.uint8]
@@ -132,8 +132,14 @@ def stretch(
     return picture
 
 
-def optical_picture(product: ProductName, pixels: Pixels, bands: tuple[str, str, str]) -> Rgb:
-    """Return three 10 m bands of Sentinel-2 as red, green and blue."""
+def optical_picture(product: ProductName, pixels: Pixels, bands: Sequence[str]) -> Rgb:
+    """Return three bands of the finest array as red, green and blue.
+
+    Args:
+        product: decides what is valid.
+        pixels: stored values of the product's first array, (band, y, x).
+        bands: names of the three.
+    """
     order = PRODUCTS[product].groups[0].bands
     chosen = pixels[[order.index(band) for band in bands]].astype(np.float64)
     return stretch(
@@ -141,17 +147,25 @@ def optical_picture(product: ProductName, pixels: Pixels, bands: tuple[str, str,
     )
 
 
-def sar_picture(pixels: Pixels) -> Rgb:
-    """Return VV, VH and VV - VH (all dB), speckle averaged in power, as red, green and blue."""
-    product = PRODUCTS["s1_grd"]
+def sar_picture(name: ProductName, pixels: Pixels) -> Rgb:
+    """Return two polarisations and their difference (all dB) as red, green and blue.
+
+    Speckle is averaged in power. A product with one polarisation is drawn in grey.
+
+    Args:
+        name: of the product; decides what is valid.
+        pixels: stored values of its first array, (band, y, x).
+    """
+    product = PRODUCTS[name]
     valid = np.asarray(valid_mask(product, pixels).all(axis=0))
     decibel = pixels.astype(np.float64) * (product.scale_factor or 1.0)
     power = np.where(valid, 10 ** (decibel / 10), 0.0)
     # Invalid neighbours take no part: their power is 0, and so is their weight.
     weight = np.where(valid, _mean_of_neighbours(valid.astype(np.float64)), 1.0)
     mean_power = np.where(valid, _mean_of_neighbours(power) / weight, 1.0)
-    vv, vh = 10 * np.log10(mean_power)
-    return stretch(np.stack([vv, vh, vv - vh]), valid, _MIN_RANGE["dB"])
+    first, second = (10 * np.log10(mean_power))[[0, min(1, len(mean_power) - 1)]]
+    third = first if len(mean_power) == 1 else first - second
+    return stretch(np.stack([first, second, third]), valid, _MIN_RANGE["dB"])
 
 
 def _mean_of_neighbours(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -282,36 +296,52 @@ def _tiles(
 ) -> Iterable[Tile]:
     here = f"location {arrays.location_id[patch[0]]}, slot {patch[1]}"
 
-    def tile(name: ProductName, title: str, bands: str) -> Tile:
-        index = products.index(name)
+    def tile(name: ProductName, title: str, bands: Sequence[str]) -> Tile:
+        index, shown = products.index(name), _band_words(name, bands)
         if arrays.complete[*patch, index]:
-            return Tile(title, bands, f"{title} of {here}", _uri(name, title, pixels))
+            return Tile(title, shown, f"{title} of {here}", _uri(name, bands, pixels))
         status = code_name(PatchStatus, arrays.patch_status[*patch, index])
         reason = code_name(StatusReason, arrays.status_reason[*patch, index])
         words = status if reason == "none" else f"{status}: {reason}"
-        return Tile(title, bands, "", None, words.replace("_", " "))
+        return Tile(title, shown, "", None, words.replace("_", " "))
 
-    if "s2_l1c" in products:
-        yield tile("s2_l1c", "L1C true colour", "B4 B3 B2")
-        yield tile("s2_l1c", "L1C false colour", "B8 B4 B3")
-    if "s2_l2a" in products:
-        yield tile("s2_l2a", "L2A true colour", "B4 B3 B2")
-        if "s2_l1c" not in products:
-            yield tile("s2_l2a", "L2A false colour", "B8 B4 B3")
-    if "s1_grd" in products:
-        yield tile("s1_grd", "SAR", "VV VH VV−VH")  # noqa: RUF001 - a minus sign
-    if "dynamic_world" in products:
-        yield tile("dynamic_world", "Label map", "Dynamic World")
+    has_false_colour = False
+    for name in products:
+        product = PRODUCTS[name]
+        match product.role:
+            case Role.OPTICAL:
+                bands = product.true_colour or product.groups[0].bands[:3]
+                yield tile(name, f"{product.level} true colour", bands)
+                if product.false_colour and not has_false_colour:
+                    has_false_colour = True
+                    yield tile(name, f"{product.level} false colour", product.false_colour)
+            case Role.RADAR:
+                yield tile(name, "SAR", product.groups[0].bands[:2])
+            case Role.LABELS:
+                yield tile(name, "Label map", ())
 
 
-def _uri(name: ProductName, title: str, pixels: Mapping[str, Pixels]) -> str:
+def _band_words(name: ProductName, bands: Sequence[str]) -> str:
+    """Return what the colours of a tile stand for."""
+    match PRODUCTS[name].role:
+        case Role.OPTICAL:
+            return " ".join(bands)
+        case Role.RADAR:
+            # Red, green and blue are both polarisations and their difference.
+            return " ".join([*bands, "−".join(bands)] if len(bands) > 1 else bands)  # noqa: RUF001
+        case Role.LABELS:
+            return PRODUCTS[name].short_title
+
+
+def _uri(name: ProductName, bands: Sequence[str], pixels: Mapping[str, Pixels]) -> str:
     stored = pixels[PRODUCTS[name].groups[0].array]
-    if name == "dynamic_world":
-        return palette_png(label_indices(stored), LABEL_COLOURS)
-    if name == "s1_grd":
-        return jpeg_uri(sar_picture(stored))
-    bands = ("B8", "B4", "B3") if "false" in title else ("B4", "B3", "B2")
-    return jpeg_uri(optical_picture(name, stored, bands))
+    match PRODUCTS[name].role:
+        case Role.OPTICAL:
+            return jpeg_uri(optical_picture(name, stored, bands))
+        case Role.RADAR:
+            return jpeg_uri(sar_picture(name, stored))
+        case Role.LABELS:
+            return palette_png(label_indices(stored), LABEL_COLOURS)
 
 
 def _fractions(arrays: SmallArrays, location: int, season: int) -> tuple[FractionBar, ...]:

@@ -66,7 +66,7 @@ from pipeline.report.summary import (
     status_counts,
 )
 from pipeline.report.svg import compact, minus
-from storage_schema.land_cover import CLASSES, LabelStatus
+from storage_schema.land_cover import CLASSES
 from storage_schema.layout import NUM_SEASONS, SCHEMA_VERSION
 from storage_schema.products import PRODUCTS, Product, ProductName, published_statistics
 from storage_schema.status import PatchStatus, Split, StatusReason
@@ -76,46 +76,6 @@ _MAX_PICTURE_BYTES: Final = 6_000_000
 _MAX_WARNINGS: Final = 50
 _MIN_ESTIMATES_FOR_HISTOGRAM: Final = 8
 _CLOUD_EDGES: Final = np.arange(0.0, 100.1, 5.0)
-
-_SHORT_TITLES: Final[dict[ProductName, str]] = {
-    "s2_l1c": "Sentinel-2 L1C",
-    "s2_l2a": "Sentinel-2 L2A",
-    "s1_grd": "Sentinel-1 GRD",
-    "dynamic_world": "Dynamic World",
-}
-
-_STATUS_MEANINGS: Final[dict[PatchStatus, str]] = {
-    PatchStatus.PENDING: "not written yet, or the slot is not in use",
-    PatchStatus.COMPLETE: "pixels are in the cube",
-    PatchStatus.NO_ACQUISITION: "there is no image for this slot",
-    PatchStatus.REJECTED: "an image was there, but its data cannot be right",
-    PatchStatus.FAILED: "an image was there, but could not be had",
-}
-_REASON_MEANINGS: Final[dict[StatusReason, str]] = {
-    StatusReason.NONE: "",
-    StatusReason.NOT_IN_SOURCE: "the source has no patch for this product and slot",
-    StatusReason.ACQUISITION_DIFFERS: "L1C and L2A of the slot are different acquisitions; kept",
-    StatusReason.MISSING_BAND: "a band is missing",
-    StatusReason.UNREADABLE_FILE: "a file is damaged",
-    StatusReason.WRONG_SIZE: "a band does not have the patch's size",
-    StatusReason.WRONG_DTYPE: "a band does not have the product's data type",
-    StatusReason.UNREADABLE_METADATA: "the metadata is missing or damaged",
-    StatusReason.IMPLAUSIBLE_VALUES: "values outside the product's range",
-    StatusReason.NO_IMAGE_IN_WINDOW: "no image in the date window",
-    StatusReason.OUTSIDE_FOOTPRINT: "no image contains the patch",
-    StatusReason.TOO_CLOUDY: "every image has more cloud than allowed",
-    StatusReason.TOO_FEW_VALID_PIXELS: "too few pixels carry data",
-    StatusReason.SERVICE_ERROR: "the service answered with an error; not the same as no image",
-    StatusReason.NO_GRID: "the location's pixel grid could not be recovered",
-}
-_LABEL_MEANINGS: Final[dict[LabelStatus, str]] = {
-    LabelStatus.PENDING: "not written yet",
-    LabelStatus.LABELLED: "has a multi-label",
-    LabelStatus.EMPTY_LIST: "the label file has an empty list: no label, not “no class present”",
-    LabelStatus.ABSENT_FROM_FILE: "the label file does not name the patch",
-    LabelStatus.MASKED: "the label map is masked everywhere",
-    LabelStatus.UNKNOWN_CLASS: "the label file names a class that does not exist",
-}
 
 
 def report_cube(storage: ObjectStorage, out: Path, *, num_gallery: int = 12) -> None:
@@ -222,7 +182,7 @@ def report_values(
         "fractions": _fraction_figures(arrays),
         "agreement": label_agreement(arrays),
         "label_statuses": [
-            (status.name.lower(), count, _LABEL_MEANINGS[status])
+            (status.name.lower(), count, status.meaning)
             for status, count in label_status_counts(arrays).items()
         ],
         "band_sections": _band_sections(group, products, attributes, arrays, sample),
@@ -269,7 +229,7 @@ def page_environment(package: str = "pipeline.report") -> Environment:
         compact=compact,
         percent=percent,
         words=lambda text: str(text).replace("_", " "),
-        product=lambda name: _SHORT_TITLES.get(name, name),
+        product=lambda name: PRODUCTS[name].short_title if name in PRODUCTS else name,
         day=lambda ms: utc(ms)[:10],
         figure=significant,
         signed=lambda value: minus(f"{value:+.2f}"),
@@ -379,7 +339,7 @@ def _timeline(arrays: SmallArrays, products: Sequence[ProductName]) -> Markup | 
         known = arrays.complete[..., index] & has_time(arrays.acquisition_time[..., index])
         times = arrays.acquisition_time[..., index][known]
         if times.size:
-            rows.append(TimelineRow(_SHORT_TITLES[name], times, np.nonzero(known)[1]))
+            rows.append(TimelineRow(PRODUCTS[name].short_title, times, np.nonzero(known)[1]))
     return timeline(rows, [f"slot {season}" for season in range(NUM_SEASONS)])
 
 
@@ -392,7 +352,9 @@ def _cloud_figures(
         cloud = cloud[np.isfinite(cloud)]
         if cloud.size:
             counts, edges = np.histogram(np.clip(cloud, 0, 100), _CLOUD_EDGES)
-            label = f"Cloud cover of the {_SHORT_TITLES[name]} acquisitions, number of patches"
+            label = (
+                f"Cloud cover of the {PRODUCTS[name].short_title} acquisitions, number of patches"
+            )
             figures.append(
                 (name, histogram(edges, counts, colour="#5b7f95", label=label, unit="%"))
             )
@@ -417,15 +379,25 @@ def _status_table(
 
 
 def _explained(count: StatusCount) -> dict[str, Any]:
-    status = {code.name.lower(): meaning for code, meaning in _STATUS_MEANINGS.items()}
-    reason = {code.name.lower(): meaning for code, meaning in _REASON_MEANINGS.items()}
     return {
         "product": count.product,
         "status": count.status,
         "reason": count.reason,
         "count": count.count,
-        "meaning": reason.get(count.reason, "") or status.get(count.status, ""),
+        "meaning": _meaning(count.status, count.reason),
     }
+
+
+def _meaning(status: str, reason: str) -> str:
+    """Return what a count's reason means; that of its status where no reason is given.
+
+    A cube of a newer version may hold codes that this one has no name for; they have no meaning.
+    """
+    for codes, name in ((StatusReason, reason), (PatchStatus, status)):
+        code = codes.__members__.get(name.upper())
+        if code not in (None, StatusReason.NONE):
+            return code.meaning
+    return ""
 
 
 def _seal_mismatch(
@@ -520,7 +492,7 @@ def _band_sections(
     sections = []
     for index, name in enumerate(products):
         product = PRODUCTS[name]
-        if name == "dynamic_world":
+        if not product.is_imagery:
             continue
         sampled = [pixels for patch, pixels in sample if arrays.complete[*patch, index]]
         is_sealed = all("statistics" in group[g.array].attrs for g in product.groups)

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from groundwork.settings_text import Matching, PathText, SettingsModel
 from pipeline.places.settings import LocationSettings
 from storage_schema.layout import LOCATIONS_PER_BATCH
-from storage_schema.products import PRODUCT_NAMES, ProductName
+from storage_schema.products import PRODUCT_NAMES, ProductName, in_order
 
 SCHEDULER: Final = r"(tcp|tls|ws|wss|ucx)://[!-~]{1,500}"
 """Pattern of a Dask scheduler's address."""
@@ -85,7 +85,7 @@ class BuildSettings(SettingsModel):
     @field_validator("products")
     @classmethod
     def _sort_products(cls, products: tuple[ProductName, ...]) -> tuple[ProductName, ...]:
-        return tuple(name for name in PRODUCT_NAMES if name in products)
+        return in_order(products)
 
     @model_validator(mode="after")
     def _check_places(self) -> Self:

@@ -11,12 +11,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import torch
 from torch import Tensor, nn
 
-from groundwork.errors import InputError
+from groundwork.errors import InputError, unknown_choice
 from groundwork.file_writes import make_folder, write_atomically
 from training.choices import Layout
 from training.network.encoders import is_transformer, make_encoder
@@ -181,12 +181,17 @@ def to_layout(state: Mapping[str, Tensor], encoder: str, layout: Layout) -> dict
     Raises:
         InputError: the encoder has no such layout.
     """
-    found = dict(state)
-    if layout == "torchvision" and not encoder.startswith("resnet"):
-        raise InputError(f"layout torchvision is for ResNets, not for {encoder}")
-    if layout == "dinov2":
-        if not (is_transformer(encoder) and "dinov2" in encoder):
-            raise InputError(f"layout dinov2 is for *_dinov2 encoders, not for {encoder}")
-        # Its module has a token for masked patches; here nothing was masked but left out.
-        found["mask_token"] = torch.zeros(1, state["cls_token"].shape[-1])
-    return found
+    match layout:
+        case "timm":
+            return dict(state)
+        case "torchvision":
+            if not encoder.startswith("resnet"):
+                raise InputError(f"layout torchvision is for ResNets, not for {encoder}")
+            return dict(state)
+        case "dinov2":
+            if not (is_transformer(encoder) and "dinov2" in encoder):
+                raise InputError(f"layout dinov2 is for *_dinov2 encoders, not for {encoder}")
+            # Its module has a token for masked patches; here nothing was masked but left out.
+            return {**state, "mask_token": torch.zeros(1, state["cls_token"].shape[-1])}
+        case _:
+            raise unknown_choice("layout", layout, get_args(Layout))

@@ -10,12 +10,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from groundwork.errors import InputError
+from groundwork.errors import InputError, unknown_choice
 from groundwork.file_writes import write_atomically
 from storage_schema.land_cover import CLASS_NAMES
 from storage_schema.status import Split
@@ -102,16 +102,20 @@ def score(
     single_label: bool = False,
 ) -> ProbeResult:
     """Fit on train, choose on validation, score once on test."""
-    if method == "knn":
-        scores = knn_scores(train, test.features, neighbours)
-        detail: dict[str, Any] = {"neighbours": neighbours}
-    else:
-        probe = train_probe(train, validation, ProbeSettings(seed=seed))
-        scores = probe.scores(test.features)
-        detail = {
-            "learning_rate": probe.learning_rate,
-            "validation_micro": probe.validation.micro,
-        }
+    detail: dict[str, Any]
+    match method:
+        case "knn":
+            scores = knn_scores(train, test.features, neighbours)
+            detail = {"neighbours": neighbours}
+        case "linear":
+            probe = train_probe(train, validation, ProbeSettings(seed=seed))
+            scores = probe.scores(test.features)
+            detail = {
+                "learning_rate": probe.learning_rate,
+                "validation_micro": probe.validation.micro,
+            }
+        case _:
+            raise unknown_choice("method", method, get_args(Method))
     found = _result(method, scores, test.labels, test.groups, len(train), detail, classes)
     return replace(found, accuracy=_accuracy(scores, test)) if single_label else found
 

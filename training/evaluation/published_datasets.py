@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from groundwork.errors import InputError
+from groundwork.errors import InputError, unknown_choice
 from storage_schema.status import Split
 from training.backbones.backbone_files import BackboneCard
 from training.evaluation.features import LabelledFeatures
@@ -69,7 +69,13 @@ def open_dataset(name: DatasetName, root: Path) -> PublishedImages:
     """
     if not root.is_dir():
         raise InputError(f"{root} is no folder: give the data set's own, unpacked")
-    return _open_eurosat(root) if name == "eurosat" else _open_bigearthnet(root)
+    match name:
+        case "eurosat":
+            return _open_eurosat(root)
+        case "bigearthnet":
+            return _open_bigearthnet(root)
+        case _:
+            raise unknown_choice("data set", name, get_args(DatasetName))
 
 
 def _open_eurosat(root: Path) -> PublishedImages:

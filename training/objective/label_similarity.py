@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from groundwork.errors import unknown_choice
 from training.choices import LabelSimilarity
 
 SIMILARITIES: tuple[str, ...] = get_args(LabelSimilarity)
@@ -29,20 +30,26 @@ def label_similarity(rows: Tensor, columns: Tensor, kind: LabelSimilarity) -> Te
 
     Returns:
         float32 (N, M) in 0..1. Two vectors without any class have similarity 0 to all others.
+
+    Raises:
+        ValueError: `kind` is none of these.
     """
     rows, columns = rows.float(), columns.float()
-    if kind == "dominant_class":
-        same = rows.argmax(1)[:, None] == columns.argmax(1)[None, :]
-        found = (same & _some(rows, columns)).float()
-    elif kind in {"cosine", "cosine_fractions"}:
-        found = _unit(rows) @ _unit(columns).T
-    elif kind == "jaccard":
-        both = rows @ columns.T
-        either = rows.sum(1)[:, None] + columns.sum(1)[None, :] - both
-        found = both / either.clamp(min=1e-12)
-    else:
-        apart = torch.cdist(rows, columns, p=1)
-        found = (1 - apart / 2) * _some(rows, columns)
+    match kind:
+        case "dominant_class":
+            same = rows.argmax(1)[:, None] == columns.argmax(1)[None, :]
+            found = (same & _some(rows, columns)).float()
+        case "cosine" | "cosine_fractions":
+            found = _unit(rows) @ _unit(columns).T
+        case "jaccard":
+            both = rows @ columns.T
+            either = rows.sum(1)[:, None] + columns.sum(1)[None, :] - both
+            found = both / either.clamp(min=1e-12)
+        case "bray_curtis":
+            distance = torch.cdist(rows, columns, p=1)
+            found = (1 - distance / 2) * _some(rows, columns)
+        case _:
+            raise unknown_choice("label similarity", kind, SIMILARITIES)
     return found.clamp(0.0, 1.0)
 
 

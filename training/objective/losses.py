@@ -10,10 +10,13 @@ function communicates. All arithmetic is float32, whatever autocast does around 
 
 from __future__ import annotations
 
+from typing import get_args
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from groundwork.errors import unknown_choice
 from training.choices import SoftForm
 
 
@@ -65,16 +68,22 @@ def soft_loss(
     Returns:
         float32 scalars: the sum (0, with a gradient of 0, where no pair is labelled), and over how
         many.
+
+    Raises:
+        ValueError: `form` is none of these.
     """
     cosines = _cosines(queries, keys)
     similarity = similarity.float()
-    if form == "softmax":
-        return _soft_cross_entropy(cosines / temperature, similarity, labelled)
-    if form == "bce":
-        logits = cosines / temperature + bias
-        each = F.binary_cross_entropy_with_logits(logits, similarity, reduction="none")
-    else:
-        each = (cosines - similarity) ** 2
+    match form:
+        case "softmax":
+            return _soft_cross_entropy(cosines / temperature, similarity, labelled)
+        case "bce":
+            logits = cosines / temperature + bias
+            each = F.binary_cross_entropy_with_logits(logits, similarity, reduction="none")
+        case "mse":
+            each = (cosines - similarity) ** 2
+        case _:
+            raise unknown_choice("form of the soft loss", form, get_args(SoftForm))
     return (each * labelled).sum(), labelled.sum().float()
 
 

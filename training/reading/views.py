@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from storage_schema.products import PRODUCTS, ProductName
+from storage_schema.products import PRODUCTS, NoData, ProductName, Role
 from training.config import ViewSettings
 from training.reading.patch_index import BandStatistics, band_order
 
@@ -142,10 +142,13 @@ class ViewMaker(torch.nn.Module):
             num = len(PRODUCTS[product].bands)
             channels = slice(first, first + num)
             view = self._sample(product, pixels, channels, drawn.crop, drawn.flip)
-            if product == "s1_grd":
-                view = jitter_backscatter(view, drawn, self.std[channels])
-            else:
-                view = jitter_reflectance(view, drawn)
+            match PRODUCTS[product].role:
+                case Role.OPTICAL:
+                    view = jitter_reflectance(view, drawn)
+                case Role.RADAR:
+                    view = jitter_backscatter(view, drawn, self.std[channels])
+                case Role.LABELS:
+                    raise ValueError(f"{product} has labels: it is no modality of an encoder")
             parts.append(blur(view, drawn.blur_sigma, self._settings.blur_sigma[1]).clamp(0, 1))
             first += num
         return torch.cat(parts, dim=1)
@@ -201,10 +204,12 @@ def to_physical(product: ProductName, stored: Tensor) -> tuple[Tensor, Tensor]:
     spec = PRODUCTS[product]
     # PyTorch compares few uint16 tensors on few devices; float32 holds all of them exactly.
     values = stored.to(torch.float32, copy=True)
-    if product == "s1_grd":
-        missing = values == spec.fill_value
-        return values * float(spec.scale_factor or 1.0), missing
-    return values, (values == spec.fill_value).all(dim=1, keepdim=True)
+    missing = values == spec.fill_value
+    if spec.no_data is NoData.EVERY_BAND:
+        missing = missing.all(dim=1, keepdim=True)
+    if spec.scale_factor is not None:
+        values = values * spec.scale_factor
+    return values, missing
 
 
 def normalise_(values: Tensor, mean: Tensor, std: Tensor) -> Tensor:

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from pipeline.sources.date_windows import Window, days_apart
+from pipeline.sources.earth_engine.collections import ANCHOR
 from pipeline.sources.earth_engine.settings import AcquisitionSettings
-from storage_schema.products import ProductName
+from storage_schema.products import PRODUCTS, Pairing, ProductName
 from storage_schema.status import OrbitPass, StatusReason
 
 Affine = tuple[float, float, float, float, float, float]
@@ -96,7 +97,6 @@ class Plan:
     rejected: Counter[StatusReason]
 
 
-_POLARISATIONS: Final = frozenset({"VV", "VH"})
 # An image or a season that got farther is the more telling one.
 _STAGES: Final = (
     StatusReason.NO_IMAGE_IN_WINDOW,
@@ -136,7 +136,7 @@ def choose_acquisitions(
     for window in windows:
         verdicts = [
             (image, _verdict(image, listing, products, settings, gone))
-            for image in listing.images.get("s2_l1c", ())
+            for image in listing.images.get(ANCHOR, ())
             if window.contains(image.time_ms)
         ]
         usable.append([image for image, reason in verdicts if reason is None])
@@ -156,7 +156,7 @@ def choose_acquisitions(
             anchors.append(of_tile[0])
             seasons.append(_plan_season(of_tile[0], listing, products, settings, gone, rejected))
         else:
-            incomplete = listing.num_incomplete.get("s2_l1c", 0)
+            incomplete = listing.num_incomplete.get(ANCHOR, 0)
             why = _most_telling([*reasons, *other_tiles], incomplete)
             seasons.append(SeasonPlan({}, dict.fromkeys(products, why)))
     for product, number in listing.num_incomplete.items():
@@ -184,14 +184,11 @@ def _verdict(
     if cloud is None or cloud > settings.max_cloud_percentage:
         return StatusReason.TOO_CLOUDY
     # A twin that is gone counts as the image's own loss: the next-ranked image takes its place.
-    required: tuple[tuple[ProductName, bool, StatusReason], ...] = (
-        ("s2_l2a", settings.require_l2a, StatusReason.NO_L2A),
-        ("dynamic_world", settings.require_dynamic_world, StatusReason.NO_DYNAMIC_WORLD),
-    )
-    for product, is_required, reason in required:
-        if is_required and product in products and _twin(listing, product, image) is None:
-            return reason
-    twins = ("s2_l1c", *(product for product, is_required, _ in required if is_required))
+    required = [name for name in PRODUCTS if settings.requires(name)]
+    for name in required:
+        if name in products and _twin(listing, name, image) is None:
+            return PRODUCTS[name].missing_reason
+    twins = (ANCHOR, *required)
     if any((product, image.id) in gone for product in twins):
         return StatusReason.DISAPPEARED
     return None
@@ -252,15 +249,15 @@ def _plan_season(
     reasons: dict[ProductName, StatusReason] = {}
     for product in products:
         found: Candidate | None
-        if product == "s2_l1c":
-            found, why = image, StatusReason.NONE
-        elif product == "s1_grd":
-            found, why = _choose_s1(image, listing, settings, gone, rejected)
-        else:
-            found = _twin(listing, product, image)
-            why = StatusReason.NO_L2A if product == "s2_l2a" else StatusReason.NO_DYNAMIC_WORLD
-            if found is not None and (product, image.id) in gone:
-                found, why = None, StatusReason.DISAPPEARED
+        match PRODUCTS[product].pairing:
+            case Pairing.ANCHOR:
+                found, why = image, StatusReason.NONE
+            case Pairing.NEAREST_IN_TIME:
+                found, why = _choose_nearest(product, image, listing, settings, gone, rejected)
+            case Pairing.SAME_IMAGE:
+                found, why = _twin(listing, product, image), PRODUCTS[product].missing_reason
+                if found is not None and (product, image.id) in gone:
+                    found, why = None, StatusReason.DISAPPEARED
         if found is None:
             reasons[product] = why
         else:
@@ -268,42 +265,43 @@ def _plan_season(
     return SeasonPlan(acquisitions, reasons)
 
 
-def _choose_s1(
-    s2: Candidate,
+def _choose_nearest(
+    product: ProductName,
+    anchor: Candidate,
     listing: Listing,
     settings: AcquisitionSettings,
     gone: frozenset[tuple[ProductName, str]],
     rejected: Counter[StatusReason],
 ) -> tuple[Candidate | None, StatusReason]:
-    """Return the Sentinel-1 image nearest in time, or why there is none."""
+    """Return the image nearest in time to the anchor, or why there is none."""
     wanted = settings.s1.orbit_pass
     preferred = _WANTED_PASS.get(wanted.removeprefix("prefer_"))
     usable: list[Candidate] = []
     reasons: list[StatusReason] = []
-    for image in listing.images.get("s1_grd", ()):
-        apart = days_apart(image.time_ms, s2.time_ms)
+    for image in listing.images.get(product, ()):
+        apart = days_apart(image.time_ms, anchor.time_ms)
         if apart > settings.s1.max_days_apart:
             continue  # It may belong to another season.
         if not image.contains_patch:
             reasons.append(StatusReason.OUTSIDE_FOOTPRINT)
-        elif not image.bands >= _POLARISATIONS:
+        elif not image.bands.issuperset(PRODUCTS[product].bands):
             reasons.append(StatusReason.MISSING_POLARISATION)
         elif wanted in _WANTED_PASS and image.orbit_pass != preferred:
             reasons.append(StatusReason.OTHER_ORBIT_PASS)
-        elif ("s1_grd", image.id) in gone:
+        elif (product, image.id) in gone:
             reasons.append(StatusReason.DISAPPEARED)
         else:
             usable.append(image)
     rejected.update(reasons)
     rejected[StatusReason.RANKED_LOWER] += max(0, len(usable) - 1)
     if not usable:
-        some_far = bool(listing.images.get("s1_grd")) and not reasons
+        some_far = bool(listing.images.get(product)) and not reasons
         reasons += [StatusReason.TOO_FAR_IN_TIME] if some_far else []
-        return None, _most_telling(reasons, listing.num_incomplete.get("s1_grd", 0))
+        return None, _most_telling(reasons, listing.num_incomplete.get(product, 0))
 
     def rank(image: Candidate) -> tuple[bool, float, str]:
         other_pass = preferred is not None and image.orbit_pass != preferred
-        return other_pass, days_apart(image.time_ms, s2.time_ms), image.id
+        return other_pass, days_apart(image.time_ms, anchor.time_ms), image.id
 
     return min(usable, key=rank), StatusReason.NONE
 

@@ -10,15 +10,14 @@ from typing import Any, Final
 
 import ee
 
-from pipeline.sources.earth_engine.listing import COLUMNS, LATTICE_BAND, search_box
+from pipeline.sources.earth_engine.collections import collection_of
+from pipeline.sources.earth_engine.listing import search_box
 from pipeline.sources.earth_engine.pixels import (
-    REPLY_DTYPES,
-    S1_FILL_DB,
     PixelRequest,
     band_name,
     decode_npy,
 )
-from storage_schema.products import PRODUCTS, ProductName
+from storage_schema.products import PRODUCTS, ProductName, Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +64,10 @@ def _list_collection(
     ]
     images = ee.ImageCollection(PRODUCTS[product].earth_engine_id).filterBounds(point)
     images = images.filter(ee.Filter.Or(*dates) if len(dates) > 1 else dates[0])
-    if product == "s1_grd":
-        images = images.filter(ee.Filter.eq("instrumentMode", "IW")).filter(
-            ee.Filter.eq("resolution_meters", 10)
-        )
-    columns = COLUMNS[product]
+    collection = collection_of(product)
+    for name, value in collection.equals:
+        images = images.filter(ee.Filter.eq(name, value))
+    columns = collection.columns
 
     def describe(image: Any) -> Any:
         image = ee.Image(image)
@@ -78,7 +76,7 @@ def _list_collection(
         if "band_names" in columns:
             image = image.set("band_names", image.bandNames().join(" "))
         if "crs" in columns:
-            projection = image.select(LATTICE_BAND[product]).projection()
+            projection = image.select(collection.lattice_band).projection()
             image = image.set("crs", projection.crs(), "transform", projection.transform())
         return image
 
@@ -107,12 +105,12 @@ def _image_expression(request: PixelRequest) -> Any:
         product = PRODUCTS[name]
         bands = list(product.bands)
         image = ee.Image.load(f"{product.earth_engine_id}/{candidate.id}").select(bands)
-        if request.resample_s1 and name == "s1_grd":
+        collection = collection_of(name)
+        if request.resample_s1 and product.role is Role.RADAR:
             image = _resample_backscatter(image)
         # Beyond the footprint too: a masked pixel's value in a reply is nowhere promised.
-        fill = S1_FILL_DB if name == "s1_grd" else product.fill_value
-        image = image.unmask(fill, False)
-        image = _CASTS[REPLY_DTYPES[name]](image)
+        image = image.unmask(collection.reply_fill, False)
+        image = _CASTS[collection.reply_dtype](image)
         parts.append(image.rename([band_name(name, band) for band in bands]))
     return parts[0] if len(parts) == 1 else ee.Image.cat(*parts)
 

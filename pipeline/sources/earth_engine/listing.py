@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from pipeline.sources.earth_engine.acquisitions import Affine, Candidate, Listing
+from pipeline.sources.earth_engine.collections import collection_of
 from storage_schema.products import ProductName
 from storage_schema.status import OrbitPass
 
@@ -22,45 +23,6 @@ wherever that comes to lie: 1320 m, turned by up to 5 degrees against the meridi
 moved by up to 30 m in each axis onto the tile's 60 m lattice."""
 _METRES_PER_DEGREE: Final = 111_195.0
 _PASSES: Final = {"ASCENDING": OrbitPass.ASCENDING, "DESCENDING": OrbitPass.DESCENDING}
-
-COLUMNS: Final[Mapping[ProductName, tuple[str, ...]]] = {
-    "s2_l1c": (
-        "system:index",
-        "system:time_start",
-        "contains_patch",
-        "CLOUDY_PIXEL_PERCENTAGE",
-        "MEAN_SOLAR_ZENITH_ANGLE",
-        "MGRS_TILE",
-        "SENSING_ORBIT_DIRECTION",
-        "SENSING_ORBIT_NUMBER",
-        "crs",
-        "transform",
-    ),
-    "s2_l2a": (
-        "system:index",
-        "system:time_start",
-        "CLOUDY_PIXEL_PERCENTAGE",
-        "MEAN_SOLAR_ZENITH_ANGLE",
-        "SENSING_ORBIT_DIRECTION",
-        "SENSING_ORBIT_NUMBER",
-    ),
-    "s1_grd": (
-        "system:index",
-        "system:time_start",
-        "contains_patch",
-        "band_names",
-        "orbitProperties_pass",
-        "relativeOrbitNumber_start",
-        "crs",
-        "transform",
-    ),
-    # Dynamic World has no CLOUDY_PIXEL_PERCENTAGE: asking for it would drop every row.
-    "dynamic_world": ("system:index", "system:time_start"),
-}
-"""Properties in the order of a row; lower-case ones are derived by the listing itself."""
-
-LATTICE_BAND: Final[Mapping[ProductName, str]] = {"s2_l1c": "B1", "s1_grd": "VV"}
-"""The band whose projection is listed: the 60 m lattice of a tile, and Sentinel-1's own."""
 
 
 def search_box(longitude: float, latitude: float) -> list[list[float]]:
@@ -79,17 +41,15 @@ def parse_listing(reply: Mapping[str, Any]) -> Listing:
     """Read what a listing says of one location.
 
     Args:
-        reply: product -> {"size": images, "rows": [values in the order of `COLUMNS`]}.
+        reply: product -> {"size": images, "rows": [values in the order of its columns]}.
 
     Raises:
         ValueError, KeyError, TypeError: the reply has another form.
     """
     images: dict[ProductName, Sequence[Candidate]] = {}
     incomplete: dict[ProductName, int] = {}
-    for product, columns in COLUMNS.items():
-        if product not in reply:
-            continue
-        found = reply[product]
+    for product, found in reply.items():
+        columns = collection_of(product).columns
         rows = [dict(zip(columns, row, strict=True)) for row in found["rows"]]
         missing = int(found["size"]) - len(rows)
         if missing < 0:

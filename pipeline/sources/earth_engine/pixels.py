@@ -25,22 +25,14 @@ from pipeline.land_cover.reproject import (
 )
 from pipeline.patches import Pixels
 from pipeline.sources.earth_engine.acquisitions import Candidate
-from storage_schema.products import PATCH_SIZE_M, PRODUCTS, S1_GRD, ProductName
+from pipeline.sources.earth_engine.collections import collection_of
+from storage_schema.products import PATCH_SIZE_M, PRODUCTS, S1_GRD, Pairing, ProductName, Role
 
 LATTICE_M: Final = 60
 """Patches sit on the lattice of the coarsest Sentinel-2 bands."""
-S1_FILL_DB: Final = -9999.0
-"""Stands for masked backscatter in a reply."""
 _MARGIN_M: Final = 120
 """Around a patch that is resampled here: bilinear interpolation looks one 60 m pixel further."""
 _S1_MARGIN_PX: Final = 4
-REPLY_DTYPES: Final[Mapping[ProductName, str]] = {
-    "s2_l1c": "uint16",
-    "s2_l2a": "uint16",
-    "s1_grd": "float32",
-    "dynamic_world": "uint8",
-}
-"""What the expression casts each product to."""
 
 
 class UnusableReplyError(Exception):
@@ -99,7 +91,7 @@ class PixelRequest:
     def counted_bytes(self) -> int:
         """What the service counts: the pixels and one mask byte per pixel and band."""
         per_pixel = sum(
-            len(PRODUCTS[name].bands) * (np.dtype(REPLY_DTYPES[name]).itemsize + 1)
+            len(PRODUCTS[name].bands) * (np.dtype(collection_of(name).reply_dtype).itemsize + 1)
             for name in self.images
         )
         return per_pixel * self.window.width * self.window.height
@@ -152,15 +144,20 @@ def plan_requests(
     """
     on_grid = PixelWindow(f"EPSG:{grid.epsg}", grid.transform, grid.size_px, grid.size_px)
     native = _epsg(anchor.crs) == grid.epsg
-    together = dict(images)
-    s1 = together.pop("s1_grd", None) if not (native and s1_by_service) else None
+    # Images on lattices of their own come alone, unless the service brings them onto the grid.
+    alone = {
+        name: image
+        for name, image in images.items()
+        if PRODUCTS[name].pairing is Pairing.NEAREST_IN_TIME and not (native and s1_by_service)
+    }
+    together = {name: image for name, image in images.items() if name not in alone}
     requests = []
     if together:
         window = on_grid if native else _tile_window(grid, anchor)
         requests.append(PixelRequest(together, window, s1_by_service))
-    if s1 is not None:
-        window = on_grid if s1_by_service else _s1_window(grid, s1)
-        requests.append(PixelRequest({"s1_grd": s1}, window, s1_by_service))
+    for name, image in alone.items():
+        window = on_grid if s1_by_service else _own_window(grid, image)
+        requests.append(PixelRequest({name: image}, window, s1_by_service))
     return requests
 
 
@@ -177,8 +174,8 @@ def _tile_window(grid: Grid, anchor: Candidate) -> PixelWindow:
     return PixelWindow(anchor.crs, transform, width // 10, height // 10)
 
 
-def _s1_window(grid: Grid, image: Candidate) -> PixelWindow:
-    """Return the part of a Sentinel-1 image, on its own lattice, that a grid needs."""
+def _own_window(grid: Grid, image: Candidate) -> PixelWindow:
+    """Return the part of an image, on its own lattice, that a grid needs."""
     assert image.transform is not None
     a, _, c, _, e, f = image.transform
     left, bottom, right, top = _bounds_in(grid, image.crs)
@@ -212,7 +209,7 @@ def decode_npy(body: bytes, request: PixelRequest) -> npt.NDArray[Any]:
     """
     expected = np.dtype(
         [
-            (band_name(name, band), REPLY_DTYPES[name])
+            (band_name(name, band), collection_of(name).reply_dtype)
             for name in request.images
             for band in PRODUCTS[name].bands
         ]
@@ -269,16 +266,21 @@ def _lattice(window: PixelWindow, step: int, shape: tuple[int, ...]) -> Lattice:
 
 def _to_grid(product: ProductName, bands: Sequence[Pixels], lattice: Lattice, grid: Grid) -> Pixels:
     on_grid = lattice == Lattice.of_grid(grid)
-    if product == "dynamic_world":
-        label = np.ascontiguousarray(bands[0])
-        return label if on_grid else reproject_labels(label, lattice, grid)
-    stacked = np.stack(bands)
-    if product == "s1_grd":
-        backscatter_db = np.where(stacked > S1_FILL_DB / 2, stacked, np.float32(np.nan))
-        if not on_grid:
-            backscatter_db = reproject_backscatter_db(backscatter_db, lattice, grid)
-        return to_centi_db(backscatter_db)
-    return stacked if on_grid else reproject_reflectance(stacked, lattice, grid)
+    match PRODUCTS[product].role:
+        case Role.LABELS:
+            label = np.ascontiguousarray(bands[0])
+            return label if on_grid else reproject_labels(label, lattice, grid)
+        case Role.RADAR:
+            stacked = np.stack(bands)
+            # Halfway to the fill: far below any backscatter, far above the fill itself.
+            limit = collection_of(product).reply_fill / 2
+            backscatter_db = np.where(stacked > limit, stacked, np.float32(np.nan))
+            if not on_grid:
+                backscatter_db = reproject_backscatter_db(backscatter_db, lattice, grid)
+            return to_centi_db(backscatter_db)
+        case Role.OPTICAL:
+            stacked = np.stack(bands)
+            return stacked if on_grid else reproject_reflectance(stacked, lattice, grid)
 
 
 def to_centi_db(backscatter_db: npt.NDArray[np.floating]) -> npt.NDArray[np.int16]:

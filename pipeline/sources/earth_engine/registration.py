@@ -16,12 +16,12 @@ from groundwork.errors import InputError
 from pipeline.patches import Place
 from pipeline.places.files import Locations
 from pipeline.places.locations import find_locations
-from pipeline.sources.earth_engine.pixels import REPLY_DTYPES
+from pipeline.sources.earth_engine.collections import collection_of
 from pipeline.sources.earth_engine.request_gate import ClusterShare
 from pipeline.sources.earth_engine.settings import EarthEngineSettings, RebuildSettings
 from pipeline.sources.registry import BuildPlan, RequestPlan
 from storage_schema.layout import CubeDescription
-from storage_schema.products import PATCH_SIZE_M, PRODUCTS
+from storage_schema.products import PATCH_SIZE_M, PRODUCTS, Pairing
 from storage_schema.status import Split
 
 if TYPE_CHECKING:
@@ -88,16 +88,20 @@ class EarthEngineKind:
     def plan_requests(self, settings: RebuildSettings, num_locations: int) -> RequestPlan:
         """Count listings and pixel requests; see `SourceKind.plan_requests`."""
         num_seasons = len(settings.seasons.reference_dates)
-        s1_alone = "s1_grd" in settings.products and settings.acquisitions.s1.reprojection == "dask"
+        num_alone = sum(
+            PRODUCTS[name].pairing is Pairing.NEAREST_IN_TIME
+            for name in settings.products
+            if settings.acquisitions.s1.reprojection == "dask"
+        )
         listings = math.ceil(num_locations / settings.earth_engine.locations_per_listing)
         per_pixel = sum(
-            len(PRODUCTS[name].bands) * np.dtype(REPLY_DTYPES[name]).itemsize
+            len(PRODUCTS[name].bands) * np.dtype(collection_of(name).reply_dtype).itemsize
             for name in settings.products
         )
         seasons = num_locations * num_seasons
         limits = settings.earth_engine.limits
         return RequestPlan(
-            num_requests=listings + seasons * (1 + s1_alone),
+            num_requests=listings + seasons * (1 + num_alone),
             num_bytes=seasons * per_pixel * (PATCH_SIZE_M // _FINEST_M) ** 2,
             max_in_flight=limits.max_in_flight,
             max_requests_per_s=limits.max_requests_per_s,

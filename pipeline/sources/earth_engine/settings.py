@@ -10,8 +10,10 @@ from pydantic import Field, field_validator, model_validator
 
 from groundwork.settings_text import Matching, PathText, SettingsModel
 from pipeline.sources.date_windows import SeasonSettings
+from pipeline.sources.earth_engine.collections import COLLECTIONS
 from pipeline.sources.settings import BuildSettings
 from storage_schema.layout import NUM_SEASONS
+from storage_schema.products import ProductName
 
 HIGH_VOLUME_ENDPOINT: Final = "https://earthengine-highvolume.googleapis.com"
 """The endpoint for many small requests. Source: Earth Engine, "Processing environments"."""
@@ -57,6 +59,12 @@ class AcquisitionSettings(SettingsModel):
     require_dynamic_world: bool = True
     min_seasons: int = Field(1, ge=1, le=NUM_SEASONS)
     s1: Sentinel1Settings = Sentinel1Settings()
+
+    def requires(self, product: ProductName) -> bool:
+        """Tell whether an image is taken only where this product exists beside it."""
+        return {"s2_l2a": self.require_l2a, "dynamic_world": self.require_dynamic_world}.get(
+            product, False
+        )
 
 
 class RequestLimits(SettingsModel):
@@ -168,6 +176,17 @@ class RebuildSettings(BuildSettings):
     acquisitions: AcquisitionSettings = AcquisitionSettings()
     grid: str = "tile"
     earth_engine: EarthEngineSettings
+
+    @field_validator("products")
+    @classmethod
+    def _check_products(cls, products: tuple[ProductName, ...]) -> tuple[ProductName, ...]:
+        unknown = [name for name in products if name not in COLLECTIONS]
+        if unknown:
+            raise ValueError(
+                f"Earth Engine has no collection for {', '.join(unknown)}: ask for "
+                f"{', '.join(COLLECTIONS)}"
+            )
+        return products
 
     @field_validator("grid")
     @classmethod

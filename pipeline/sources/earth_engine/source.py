@@ -23,13 +23,14 @@ from pipeline.sources.earth_engine.acquisitions import (
     choose_acquisitions,
 )
 from pipeline.sources.earth_engine.client import AskFailedError, Session, open_session
+from pipeline.sources.earth_engine.collections import ANCHOR, COLLECTIONS
 from pipeline.sources.earth_engine.errors import Failure, missing_asset
 from pipeline.sources.earth_engine.expressions import (
     ListingRequest,
     listing_question,
     pixel_question,
 )
-from pipeline.sources.earth_engine.listing import COLUMNS, parse_listing
+from pipeline.sources.earth_engine.listing import parse_listing
 from pipeline.sources.earth_engine.pixels import (
     PixelRequest,
     UnusableReplyError,
@@ -39,7 +40,7 @@ from pipeline.sources.earth_engine.pixels import (
 )
 from pipeline.sources.earth_engine.request_gate import CancelledError, ClusterShare
 from pipeline.sources.earth_engine.settings import AcquisitionSettings, EarthEngineSettings
-from storage_schema.products import PRODUCTS, ProductName
+from storage_schema.products import PRODUCTS, Pairing, ProductName
 from storage_schema.status import PatchStatus, StatusReason
 
 Gone = frozenset[tuple[ProductName, str]]
@@ -158,14 +159,14 @@ class EarthEngineSource:
         windows = self.seasons.windows_of(location_id)
         spans = {
             product: self._spans(product, windows)
-            for product in COLUMNS
-            if product == "s2_l1c" or product in self.products
+            for product in COLLECTIONS
+            if product == ANCHOR or product in self.products
         }
         return ListingRequest(place.longitude, place.latitude, spans)
 
     def _spans(self, product: ProductName, windows: Sequence[Window]) -> list[tuple[int, int]]:
         more_ms = 0
-        if product == "s1_grd":
+        if PRODUCTS[product].pairing is Pairing.NEAREST_IN_TIME:
             more_ms = math.ceil(self.acquisitions.s1.max_days_apart * MS_PER_DAY)
         return [(window.start_ms - more_ms, window.end_ms + more_ms) for window in windows]
 

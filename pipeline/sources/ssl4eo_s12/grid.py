@@ -20,7 +20,7 @@ from pipeline.sources.ssl4eo_s12.georeference import (
     recover_grid,
 )
 from pipeline.sources.ssl4eo_s12.images import Image, ReadingLog
-from storage_schema.products import ProductName
+from storage_schema.products import PRODUCTS, ProductName, Role
 from storage_schema.status import PatchStatus
 
 IMAGERY: Final[tuple[ProductName, ...]] = ("s2_l1c", "s2_l2a", "s1_grd")
@@ -47,9 +47,9 @@ def locate(
     estimates = [(image, _estimate(image)) for image in images]
     centre = next((i.extent.centre for i in images if i.extent), (math.nan, math.nan))
     votes: Counter[tuple[int, float, float]] = Counter()
-    for is_s1 in (False, True):
+    for role in (Role.OPTICAL, Role.RADAR):
         for image, estimate in estimates:
-            if estimate and (image.folder.product == "s1_grd") is is_s1:
+            if estimate and _role(image) is role:
                 votes[_place(estimate)] += 1
         if votes:
             break
@@ -90,8 +90,12 @@ def _estimate(image: Image) -> RecoveredGrid | None:
         return image.file_grid
     if image.extent is None or image.folder.lattice is None:
         return None
-    first_band_m = 10 if image.folder.product == "s1_grd" else 60  # VV, B1
+    first_band_m = 10 if _role(image) is Role.RADAR else 60  # VV, B1
     return _recover_once(image.extent, image.folder.lattice, first_band_resolution_m=first_band_m)
+
+
+def _role(image: Image) -> Role:
+    return PRODUCTS[image.folder.product].role
 
 
 def _place(grid: RecoveredGrid) -> tuple[int, float, float]:
@@ -105,7 +109,7 @@ def _displaced(image: Image, estimate: RecoveredGrid, grid: RecoveredGrid) -> bo
     """
     if estimate.epsg != grid.epsg:
         return True
-    tolerance_m = 20.0 if image.folder.product == "s1_grd" else 0.0
+    tolerance_m = 20.0 if _role(image) is Role.RADAR else 0.0
     moved = max(abs(estimate.x_origin - grid.x_origin), abs(estimate.y_origin - grid.y_origin))
     return moved > tolerance_m
 
@@ -121,7 +125,7 @@ def _confirm(images: Sequence[Image], estimate: RecoveredGrid) -> RecoveredGrid:
     complete = [
         image
         for image in images
-        if image.folder.product != "s1_grd" and image.patch.status is PatchStatus.COMPLETE
+        if _role(image) is Role.OPTICAL and image.patch.status is PatchStatus.COMPLETE
     ]
     verdict = estimate
     for image in sorted(complete, key=_cloudiness):

@@ -32,9 +32,11 @@ from pipeline.sources.ssl4eo_s12.georeference import (
     tile_lattice,
 )
 from storage_schema.land_cover import MASKED, NUM_CLASSES
-from storage_schema.products import PRODUCTS, S1_GRD, BandGroup, ProductName
+from storage_schema.products import PRODUCTS, S1_GRD, BandGroup, ProductName, Role
 from storage_schema.status import OrbitPass, PatchStatus, StatusReason
 
+_FIRST_10M_BAND: Final[Mapping[Role, str]] = {Role.OPTICAL: "B2", Role.RADAR: "VV"}
+"""The band of the published metadata whose lattice is that of the 10 m pixels."""
 _TIME_IN_ID: Final = re.compile(r"\d{8}T\d{6}")
 _TILE_IN_ID: Final = re.compile(r"_T(\d{2}[A-Z]{3})$")
 _BASELINE: Final = re.compile(r"\d{1,2}\.\d{1,2}")
@@ -101,7 +103,7 @@ def read_metadata(
     """
     file = path / "metadata.json"
     content, problem = _load_object(root, file)
-    lattice = _image_lattice(content, "VV" if product == "s1_grd" else "B2")
+    lattice = _image_lattice(content, _FIRST_10M_BAND[PRODUCTS[product].role])
     if problem:
         log.count(
             "unreadable_metadata",
@@ -109,7 +111,7 @@ def read_metadata(
         )
     elif lattice is None:
         log.count("metadata_without_lattice", f"{file} has no CRS and transform of the 10 m bands")
-    if product != "s1_grd":
+    if PRODUCTS[product].role is Role.OPTICAL:
         lattice = lattice or _lattice_of_tile(path.name)
         baseline = str(content.get("PROCESSING_BASELINE", ""))
         if _BASELINE.fullmatch(baseline) and float(baseline) >= _OFFSET_BASELINE:
@@ -145,7 +147,7 @@ def _lattice_of_tile(image_id: str) -> Lattice | None:
 
 def _acquisition(image_id: str, product: ProductName, content: Mapping[str, Any]) -> Acquisition:
     """Describe an acquisition by its Earth Engine properties."""
-    is_s1 = product == "s1_grd"
+    is_radar = PRODUCTS[product].role is Role.RADAR
 
     def number(name: str, highest: float) -> float | None:
         value = content.get(name)
@@ -155,8 +157,8 @@ def _acquisition(image_id: str, product: ProductName, content: Mapping[str, Any]
 
     time_ms = number("system:time_start", _YEAR_2100_MS)
     zenith_deg = number("MEAN_SOLAR_ZENITH_ANGLE", 180)
-    orbit = number("relativeOrbitNumber_start" if is_s1 else "SENSING_ORBIT_NUMBER", 999)
-    direction = content.get("orbitProperties_pass" if is_s1 else "SENSING_ORBIT_DIRECTION")
+    orbit = number("relativeOrbitNumber_start" if is_radar else "SENSING_ORBIT_NUMBER", 999)
+    direction = content.get("orbitProperties_pass" if is_radar else "SENSING_ORBIT_DIRECTION")
     return Acquisition(
         id=image_id,
         time_ms=_time_in_id(image_id) if time_ms is None else int(time_ms),
@@ -275,8 +277,9 @@ def read_bands(root: Path, folder: AcquisitionFolder) -> Image:
     S2 values are kept bit for bit; S1 becomes hundredths of dB.
     """
     product = PRODUCTS[folder.product]
-    is_s1 = folder.product == "s1_grd"
-    dtypes = ("float32", "float64") if is_s1 else (product.dtype,)
+    # Backscatter was published as floating-point decibels, reflectance in the stored dtype.
+    is_radar = product.role is Role.RADAR
+    dtypes = ("float32", "float64") if is_radar else (product.dtype,)
     pixels: dict[str, Pixels] = {}
     image = Image(folder, ProductPatch(PatchStatus.PENDING, acquisition=folder.acquisition))
     try:
@@ -287,7 +290,7 @@ def read_bands(root: Path, folder: AcquisitionFolder) -> Image:
                 raster = _read_raster(root, file, group.size_px, dtypes, image.extent is None)
                 if image.extent is None:
                     image = _with_place(image, raster, group)
-                bands.append(_to_centi_db(raster.values, file) if is_s1 else raster.values)
+                bands.append(_to_centi_db(raster.values, file) if is_radar else raster.values)
             pixels[group.array] = np.stack(bands)
     except _UnusableFileError as problem:
         patch = ProductPatch(

@@ -19,6 +19,7 @@ from groundwork.errors import InputError
 from groundwork.file_writes import write_atomically
 from pipeline.patches import Label, LocationPatches, SeasonPatches
 from storage_schema.land_cover import ABSENT, NUM_CLASSES, PRESENT, LabelStatus
+from storage_schema.products import PRODUCTS, Role
 
 SeasonLabels = Mapping[str, Sequence[str]]
 """Season id (the Sentinel-2 ``system:index``) -> class ids."""
@@ -114,8 +115,8 @@ def attach_labels(
 
 def _label_key(season: SeasonPatches) -> str:
     """Return the id under which a season's label is filed; empty if it has no Sentinel-2 image."""
-    for product in ("s2_l1c", "s2_l2a"):
-        patch = season.products.get(product)
+    for name, product in PRODUCTS.items():
+        patch = season.products.get(name) if product.role is Role.OPTICAL else None
         if patch is not None and patch.acquisition is not None:
             return patch.acquisition.id
     return ""

@@ -39,7 +39,7 @@ from pipeline.sources.ssl4eo_s12.images import (
     read_label_map,
     read_metadata,
 )
-from storage_schema.products import PRODUCT_NAMES, ProductName
+from storage_schema.products import PRODUCTS, ProductName, Role, in_order
 from storage_schema.status import PatchStatus, StatusReason
 
 FOLDERS: Final[Mapping[ProductName, str]] = {
@@ -97,7 +97,7 @@ class SSL4EOS12Source(ReadsOneByOne):
                 if products is None
                 else "only label maps are asked for: add s2_l1c, s2_l2a or s1_grd to the products"
             )
-        return cls(root, tuple(name for name in PRODUCT_NAMES if name in chosen))
+        return cls(root, in_order(chosen))
 
     def location_ids(self) -> list[str]:
         """Return all locations, sorted: folders of any imagery product.
@@ -244,7 +244,7 @@ class SSL4EOS12Source(ReadsOneByOne):
         for product in self.products:
             image = slot.get(product)
             patch = image.patch if image is not None else None
-            if product == "dynamic_world":
+            if PRODUCTS[product].role is Role.LABELS:
                 patch = label_map
             if patch is None:
                 patch = ProductPatch(PatchStatus.NO_ACQUISITION, StatusReason.NOT_IN_SOURCE)

@@ -688,7 +688,7 @@ def test_sar_speckle_is_averaged_in_power_and_no_data_takes_no_part() -> None:
     pixels = np.rint(1000 * np.log10(speckle)).astype(np.int16)
     pixels[:, :, 132:] += 1500  # two fields, 15 dB apart
     pixels[:, :20] = -32768
-    picture = sar_picture(pixels).astype(np.float64)
+    picture = sar_picture("s1_grd", pixels).astype(np.float64)
     left, right = picture[30:, :125, 0], picture[30:, 140:, 0]
     # One look alone has a spread of 5.6 dB, a third of the step; 25 looks have one of 0.9 dB.
     assert left.std() + right.std() < 0.25 * (right.mean() - left.mean())

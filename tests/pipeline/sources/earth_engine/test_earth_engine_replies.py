@@ -13,15 +13,14 @@ from hypothesis import strategies as st
 from pipeline.grids import from_lon_lat, to_lon_lat
 from pipeline.sources.date_windows import SeasonSettings
 from pipeline.sources.earth_engine.acquisitions import Candidate
+from pipeline.sources.earth_engine.collections import COLLECTIONS
 from pipeline.sources.earth_engine.errors import Failure, classify, missing_asset
 from pipeline.sources.earth_engine.listing import (
-    COLUMNS,
     parse_listing,
     parse_transform,
     search_box,
 )
 from pipeline.sources.earth_engine.pixels import (
-    REPLY_DTYPES,
     PixelRequest,
     UnusableReplyError,
     band_name,
@@ -106,7 +105,7 @@ ROW = {
 
 
 def test_a_row_becomes_a_candidate() -> None:
-    row = [ROW[name] for name in COLUMNS["s2_l1c"]]
+    row = [ROW[name] for name in COLLECTIONS["s2_l1c"].columns]
     listing = parse_listing({"s2_l1c": {"size": 1, "rows": [row]}})
     (image,) = listing.images["s2_l1c"]
     assert image == Candidate(
@@ -234,7 +233,7 @@ def reply_of(request: PixelRequest, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     shape = (request.window.height, request.window.width)
     fields = [
-        (band_name(name, band), REPLY_DTYPES[name])
+        (band_name(name, band), COLLECTIONS[name].reply_dtype)
         for name in request.images
         for band in PRODUCTS[name].bands
     ]
