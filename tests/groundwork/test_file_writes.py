@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -185,4 +186,13 @@ for _ in range(20):
             seen.add(text[0])
     assert [writer.returncode for writer in writers] == [0, 0, 0]
     assert seen
+    assert names(tmp_path) == ["run.json"]
+
+
+def test_threads_that_write_one_target_do_not_mix_their_content(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    contents = [letter * 200_000 for letter in "abcd"]
+    with ThreadPoolExecutor(len(contents)) as pool:
+        list(pool.map(lambda content: write_atomically(path, content), contents * 5))
+    assert path.read_text() in contents
     assert names(tmp_path) == ["run.json"]
