@@ -109,7 +109,7 @@ def write_error(path: Path, error: OSError) -> SoftconError:
 def _check_target(path: Path) -> None:
     # Renamed onto /dev/null, a part would replace the device.
     if path.exists() and not path.is_file():
-        raise InputError(f"{path} is not a file: give the path of a file to write")
+        raise InputError(f"{path} cannot be written: it is not a file, give the path of one")
 
 
 def _sync(part: Path) -> None:

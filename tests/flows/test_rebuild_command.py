@@ -51,8 +51,8 @@ def test_the_examples_are_valid(path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ("cubes=x", "cubes is no setting"),
-        ("earth_engine.limit=3", "earth_engine.limit is no setting"),
+        ("cubes=x", "cubes is not a setting"),
+        ("earth_engine.limit=3", "earth_engine.limit is not a setting"),
         ("earth_engine.project=", "earth_engine.project"),
         ("seasons.half_window_days=60", "windows around 2020-12-21 and 2021-03-20 overlap"),
         ("acquisitions.min_seasons=5", "acquisitions.min_seasons 5"),

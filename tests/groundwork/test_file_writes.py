@@ -129,7 +129,7 @@ def test_a_folder_and_a_device_are_no_targets(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     for path in (tmp_path, pipe):
-        with pytest.raises(InputError, match="is not a file"):
+        with pytest.raises(InputError, match="cannot be written: it is not a file"):
             write_atomically(path, "x")
     assert stat.S_ISFIFO(pipe.stat().st_mode)
     assert names(tmp_path) == ["pipe"]
