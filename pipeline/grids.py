@@ -26,7 +26,7 @@ class Grid:
     x_origin: float
     y_origin: float
     resolution_m: float = 10.0
-    size_px: int = 264
+    size_px: int = PATCH_SIZE_M // 10
 
     def __post_init__(self) -> None:
         if self.resolution_m <= 0 or self.size_px <= 0:

@@ -10,6 +10,7 @@ the Earth Engine catalogue (ids); Wang et al. 2023, "SSL4EO-S12" (published band
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, Final, Literal
 
@@ -56,28 +57,42 @@ class NoData(StrEnum):
     """Every value that is the fill value, band by band."""
 
 
+@dataclass(frozen=True, slots=True)
 class _Known:
-    """Annotation of a product's name: one that is in the registry."""
+    """Annotation of a product's name: one that is in the registry.
+
+    Args:
+        imagery: whether products of labels are refused.
+    """
+
+    imagery: bool = False
 
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
     ) -> CoreSchema:
-        return core_schema.no_info_after_validator_function(_check_name, handler(source))
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
 
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        return {**handler(schema), "enum": list(PRODUCTS)}
+        return {**handler(schema), "enum": self._names()}
 
+    def _check(self, name: str) -> str:
+        if name not in self._names():
+            kind = "products with imagery" if self.imagery else "products"
+            raise ValueError(f"the {kind} are {', '.join(self._names())}")
+        return name
 
-def _check_name(name: str) -> str:
-    if name not in PRODUCTS:
-        raise ValueError(f"the products are {', '.join(PRODUCTS)}")
-    return name
+    def _names(self) -> list[str]:
+        return [
+            name for name, product in PRODUCTS.items() if product.is_imagery or not self.imagery
+        ]
 
 
 ProductName = Annotated[str, _Known()]
 """Key of `PRODUCTS`."""
+ImageryName = Annotated[str, _Known(imagery=True)]
+"""Key of a product whose pixels are measurements: what an encoder can see."""
 
 
 class _Frozen(BaseModel):

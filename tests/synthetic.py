@@ -11,7 +11,7 @@ import numpy as np
 from pipeline.patches import Acquisition, LocationPatches, ProductPatch, SeasonPatches
 from pipeline.sources.one_by_one import ReadsOneByOne
 from storage_schema.layout import CubeDescription
-from storage_schema.products import PRODUCT_NAMES, PRODUCTS, ProductName
+from storage_schema.products import PRODUCT_NAMES, PRODUCTS, ProductName, Role
 from storage_schema.status import OrbitPass, PatchStatus, StatusReason
 
 DAY_MS = 86_400_000
@@ -80,14 +80,15 @@ class SyntheticSource(ReadsOneByOne):
         number = int(location_id)
         if number % 7 == 5 and name == "s2_l2a":
             return ProductPatch(PatchStatus.FAILED, StatusReason.UNREADABLE_FILE, detail="made up")
+        radar = PRODUCTS[name].role is Role.RADAR
         when = START_MS + (91 * season + number % 90) * DAY_MS
         acquisition = Acquisition(
-            id=f"{'S1A' if name == 's1_grd' else 'S2'}_{location_id}_{season}",
+            id=f"{'S1A' if radar else 'S2'}_{location_id}_{season}",
             time_ms=when,
-            cloud_percentage=None if name == "s1_grd" else float(number % 20),
+            cloud_percentage=None if radar else float(number % 20),
             orbit_pass=OrbitPass.DESCENDING,
             relative_orbit=number % 143 + 1,
-            sun_elevation_deg=None if name == "s1_grd" else 45.0,
+            sun_elevation_deg=None if radar else 45.0,
         )
         key = f"{season}/{name}" if self.render_once else f"{location_id}/{season}/{name}"
         pixels = self._rendered.get(key) if self.render_once else None
@@ -103,12 +104,12 @@ def _render(name: ProductName, key: str) -> dict[str, np.ndarray]:
     pixels: dict[str, np.ndarray] = {}
     for group in PRODUCTS[name].groups:
         side = group.size_px
-        if name == "dynamic_world":
+        if PRODUCTS[name].role is Role.LABELS:
             label = np.kron(rng.integers(0, 9, (12, 12)), np.ones((22, 22))).astype(np.uint8)
             label[: rng.integers(0, 30)] = 255
             pixels[group.array] = label
-        elif name == "s1_grd":
-            values = rng.normal(-1500, 400, (2, side, side)).astype(np.int16)
+        elif PRODUCTS[name].role is Role.RADAR:
+            values = rng.normal(-1500, 400, (len(group.bands), side, side)).astype(np.int16)
             values[:, :, : rng.integers(0, 9)] = -32768
             pixels[group.array] = values
         else:

@@ -19,7 +19,7 @@ from groundwork.settings_text import (
     read_settings,
     sentence_of,
 )
-from storage_schema.products import PRODUCTS, ProductName
+from storage_schema.products import PRODUCTS, ImageryName, ProductName
 from training.choices import LabelSimilarity, SoftForm
 
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -28,7 +28,6 @@ Sigma = Annotated[float, Field(gt=0, le=100)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(le=1_000_000_000)]
 Size = Annotated[float, Field(le=1e6)]
-ImageProduct = Literal["s2_l1c", "s2_l2a", "s1_grd"]
 
 
 class DataSettings(SettingsModel):
@@ -49,7 +48,7 @@ class DataSettings(SettingsModel):
     """
 
     cubes: tuple[PathText, ...] = Field(min_length=1, max_length=10_000)
-    modality: tuple[ImageProduct, ...] = Field(("s2_l1c",), min_length=1, max_length=2)
+    modality: tuple[ImageryName, ...] = Field(("s2_l1c",), min_length=1, max_length=2)
     statistics: Literal["cube", "published"] = "published"
     min_class_fraction: float = Field(0.0, ge=0, lt=1)
     unsealed: bool = False
@@ -59,7 +58,7 @@ class DataSettings(SettingsModel):
 
     @field_validator("modality")
     @classmethod
-    def _check_modality(cls, modality: tuple[ImageProduct, ...]) -> tuple[ImageProduct, ...]:
+    def _check_modality(cls, modality: tuple[ImageryName, ...]) -> tuple[ImageryName, ...]:
         if len(set(modality)) < len(modality):
             raise ValueError("the two products have to differ")
         return modality

@@ -27,8 +27,9 @@ from pipeline.report.gallery import (
 )
 from pipeline.report.page import percent
 from pipeline.report.summary import read_description, read_small_arrays
+from storage_schema.products import PATCH_SIZE_M
 
-_SIDE: Final = 264
+_SIDE: Final = PATCH_SIZE_M // 10
 _GAP: Final = 14
 _SHARES_WIDTH: Final = 230
 _TOP: Final = 40

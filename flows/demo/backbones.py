@@ -11,8 +11,8 @@ import yaml
 
 from flows.demo.stages import Stages
 from groundwork.file_writes import write_atomically
-from storage_schema.products import PRODUCTS
-from training.config import ImageProduct, RunSettings, parse_run_settings
+from storage_schema.products import PRODUCTS, ImageryName
+from training.config import RunSettings, parse_run_settings
 
 MIN_CLASS_FRACTION: Final = 0.05
 """A class is present where it covers more than this share of a patch."""
@@ -61,7 +61,7 @@ def describe_backbone(
     out: Path,
     name: str,
     cubes: Sequence[Path],
-    modality: ImageProduct,
+    modality: ImageryName,
     num_train: int,
     num_steps: int,
 ) -> DemoBackbone:

@@ -17,8 +17,9 @@ from flows.demo.cubes import (
     virginia_cube,
 )
 from flows.demo.stages import Say, Stages
+from storage_schema.products import ImageryName
 from storage_schema.status import Split
-from training.config import DataSettings, ImageProduct
+from training.config import DataSettings
 
 PAGE_NAME: Final = "report.html"
 _STAGES_OF_CUBE, _STAGES_OF_BACKBONE = 4, 3
@@ -77,7 +78,7 @@ def _run(
     out: Path,
     stages: Stages,
     cubes: Sequence[DemoCube],
-    modalities: Sequence[tuple[str, ImageProduct]],
+    modalities: Sequence[tuple[str, ImageryName]],
     num_steps: int,
     bar: Bar,
 ) -> Path:
@@ -106,7 +107,7 @@ def _draw(
     return draw
 
 
-def _num_locations(cubes: Sequence[Path], modality: ImageProduct) -> int:
+def _num_locations(cubes: Sequence[Path], modality: ImageryName) -> int:
     from training.reading.patch_index import open_index
 
     data = DataSettings(cubes=tuple(str(cube) for cube in cubes), modality=(modality,))

@@ -89,8 +89,8 @@ def tile_region(region: Region, keep: Callable[[Floats, Floats], Booleans] | Non
             latitudes.append(lat[chosen])
     if not ids:
         raise InputError(
-            "no tile of 2640 m fits into the region: enlarge it (a tile's centre has to lie in it, "
-            "between 80 S and 84 N, and the tile within one UTM zone)"
+            f"no tile of {PATCH_SIZE_M} m fits into the region: enlarge it (a tile's centre has to "
+            "lie in it, between 80 S and 84 N, and the tile within one UTM zone)"
         )
     return Tiles(ids, np.concatenate(longitudes), np.concatenate(latitudes))
 

@@ -24,7 +24,7 @@ from pipeline.report.summary import (
     status_counts,
 )
 from storage_schema.layout import CubeDescription
-from storage_schema.products import PRODUCTS
+from storage_schema.products import PATCH_SIZE_M, PRODUCTS
 
 
 def write_data_card(storage: ObjectStorage, out: Path) -> None:
@@ -78,7 +78,7 @@ A cube of Sentinel patches and Dynamic World land cover, made by softcon-cube.
 | --- | --- |
 | locations | {description.num_locations:,} ({splits}) |
 | patches (location x season) | {int(arrays.has_patch.sum()):,} |
-| a patch | 2640 m x 2640 m, in the UTM zone of its tile |
+| a patch | {PATCH_SIZE_M} m x {PATCH_SIZE_M} m, in the UTM zone of its tile |
 | a season slot is | {description.season_meaning} |
 | schema version | {attributes["schema_version"]} |
 | digest | `{attributes["digest"]}` |

@@ -21,7 +21,7 @@ from storage_schema.land_cover import CLASS_NAMES
 from storage_schema.status import Split
 from training.backbones.backbone_files import BackboneCard, load_encoder, read_card
 from training.backbones.scores import ProbeResult
-from training.config import DataSettings, ImageProduct, ViewSettings
+from training.config import DataSettings, ViewSettings
 from training.distributed import find_device
 from training.evaluation.features import (
     LabelledFeatures,
@@ -75,7 +75,7 @@ def probe_backbone(
     card = read_card(weights)
     data = DataSettings(
         cubes=tuple(cubes),
-        modality=cast("tuple[ImageProduct, ...]", tuple(card.modality)),
+        modality=tuple(card.modality),
         min_class_fraction=min_class_fraction,
     )
     train, validation, test = features_of_backbone(
@@ -234,7 +234,7 @@ def finetune_backbone(
     encoder, card = load_encoder(weights)
     data = DataSettings(
         cubes=tuple(cubes),
-        modality=cast("tuple[ImageProduct, ...]", tuple(card.modality)),
+        modality=tuple(card.modality),
         min_class_fraction=min_class_fraction,
     )
     found = finetune(
@@ -255,7 +255,7 @@ def finetune_backbone(
 def views_of(card: BackboneCard) -> ViewMaker:
     """Return what normalises inputs as a backbone was trained to see them."""
     statistics = BandStatistics(tuple(card.bands), tuple(card.mean), tuple(card.std), "card")
-    modality = cast("tuple[ImageProduct, ...]", tuple(card.modality))
+    modality = tuple(card.modality)
     return ViewMaker(modality, statistics, ViewSettings(image_size=card.image_size))
 
 

@@ -234,8 +234,12 @@ class BandStatistics:
 
 
 def band_order(product: ProductName) -> tuple[str, ...]:
-    """Return a product's bands in the order of the channels: by wavelength, as published."""
-    return tuple(published_statistics(product))
+    """Return a product's bands in the order of the channels.
+
+    By wavelength, as published with SSL4EO-S12; a product without published statistics keeps the
+    order of its arrays.
+    """
+    return tuple(published_statistics(product)) or PRODUCTS[product].bands
 
 
 def read_statistics(settings: DataSettings) -> BandStatistics:
@@ -259,6 +263,10 @@ def read_statistics(settings: DataSettings) -> BandStatistics:
             )
         if settings.statistics == "published":
             found = published_statistics(product)
+            if not found:
+                raise InputError(
+                    f"no statistics are published for {product}: set data.statistics=cube"
+                )
         else:
             found = _statistics_of_cubes(cubes, product)
         for band in band_order(product):
