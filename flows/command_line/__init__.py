@@ -20,6 +20,7 @@ from flows.command_line import (
     location_commands,
     training_commands,
 )
+from flows.command_line.class_fraction_command import class_fractions
 from flows.command_line.demo_command import demo
 from flows.command_line.deploy_command import deploy
 from flows.command_line.emulator_commands import emulator
@@ -42,6 +43,7 @@ for command in (
     rebuild,
     forecast,
     *cube_commands.COMMANDS,
+    class_fractions,
     *training_commands.COMMANDS,
     emulator,
     deploy,

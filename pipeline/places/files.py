@@ -132,8 +132,8 @@ def read_locations(path: Path) -> Locations:
     places = _check_places(
         path,
         _texts(table["location_id"]),
-        _numbers(path, table, "longitude"),
-        _numbers(path, table, "latitude"),
+        column_of_numbers(path, table, "longitude"),
+        column_of_numbers(path, table, "latitude"),
     )
     names = _texts(table["split"])
     unknown = next((name for name in names if name not in _SPLIT_NAMES), None)
@@ -167,15 +167,9 @@ def read_places(settings: FromFile, folder: Path) -> Places:
         InputError: the file cannot be read, lacks a column, or holds a bad id or place.
     """
     path = folder / settings.path
-    suffix = path.suffix.lower()
-    if suffix == ".csv":
-        table = _read_csv(path, settings)
-    elif suffix in {".parquet", ".geoparquet"}:
-        table = _read_parquet(path)
-    else:
-        raise InputError(f"{path} is neither .csv nor .parquet nor .geoparquet")
+    table = read_table(path, settings)
     names = (settings.id_column, settings.longitude_column, settings.latitude_column)
-    has_points = "geometry" in table.column_names and suffix != ".csv"
+    has_points = "geometry" in table.column_names and path.suffix.lower() != ".csv"
     needed = names[:1] if has_points and names[1] not in table.column_names else names
     missing = [name for name in needed if name not in table.column_names]
     if missing:
@@ -186,9 +180,44 @@ def read_places(settings: FromFile, folder: Path) -> Places:
     if len(needed) == 1:
         longitude, latitude = _points(path, table)
     else:
-        longitude, latitude = (_numbers(path, table, name) for name in names[1:])
+        longitude, latitude = (column_of_numbers(path, table, name) for name in names[1:])
     ids = [text.zfill(settings.id_width) for text in _texts(table[names[0]])]
     return _check_places(path, ids, longitude, latitude)
+
+
+def read_table(path: Path, settings: FromFile) -> pa.Table:
+    """Read a CSV or (Geo)Parquet file, ids as text.
+
+    Args:
+        path: the file.
+        settings: names of columns, and whether a CSV has a header.
+
+    Raises:
+        InputError: the file cannot be read, or has another suffix.
+    """
+    match path.suffix.lower():
+        case ".csv":
+            return _read_csv(path, settings)
+        case ".parquet" | ".geoparquet":
+            return _read_parquet(path)
+        case _:
+            raise InputError(f"{path} is neither .csv nor .parquet nor .geoparquet")
+
+
+def column_of_texts(table: pa.Table, name: str, path: Path) -> list[str]:
+    """Return a column as text, null as an empty one.
+
+    Args:
+        table: as `read_table` returns it.
+        name: of the column.
+        path: of the file, for error messages.
+
+    Raises:
+        InputError: there is no such column.
+    """
+    if name not in table.column_names:
+        raise InputError(f"{path} has no column {name}; it has {', '.join(table.column_names)}")
+    return _texts(table[name])
 
 
 def _read_parquet(path: Path) -> pa.Table:
@@ -231,7 +260,17 @@ def _texts(column: pa.ChunkedArray) -> list[str]:
     return ["" if value is None else str(value) for value in column.to_pylist()]
 
 
-def _numbers(path: Path, table: pa.Table, name: str) -> Floats:
+def column_of_numbers(path: Path, table: pa.Table, name: str) -> Floats:
+    """Return a column as float64.
+
+    Args:
+        path: of the file, for error messages.
+        table: as `read_table` returns it.
+        name: of the column, which exists.
+
+    Raises:
+        InputError: a value is not a number.
+    """
     column = table[name]
     try:
         numbers = column.cast(pa.float64()).to_numpy(zero_copy_only=False)

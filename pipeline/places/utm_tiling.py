@@ -20,7 +20,7 @@ Integers = npt.NDArray[np.int64]
 Booleans = npt.NDArray[np.bool_]
 
 MAX_TILES: Final = 5_000_000
-_SOUTHERN_OFFSET_M: Final = 40.0
+SOUTHERN_OFFSET_M: Final = 40.0
 """Sentinel-2 tiles start at multiples of 60 m, in southern zones at 40 modulo 60 in northing
 (decision 0005). 2640 is a multiple of 60: a patch around a tile's centre is that tile, unmoved."""
 _MARGIN_M: Final = 1.0
@@ -135,7 +135,7 @@ def _lattice(epsg: int, region: Region) -> list[tuple[Integers, Integers]]:
     latitude = np.linspace(south, north, 65)
     lon, lat = (grid.ravel() for grid in np.meshgrid(longitude, latitude))
     x, y = from_lon_lat(epsg).transform(normalise_longitude(lon), lat)
-    shift = _SOUTHERN_OFFSET_M if epsg > 32700 else 0.0
+    shift = SOUTHERN_OFFSET_M if epsg > 32700 else 0.0
     columns = np.arange(int(np.min(x) // PATCH_SIZE_M) - 1, int(np.max(x) // PATCH_SIZE_M) + 2)
     first, last = (int((value - shift) // PATCH_SIZE_M) for value in (np.min(y), np.max(y)))
     parts = []
@@ -150,7 +150,7 @@ def _whole_tiles(epsg: int, column: Integers, row: Integers) -> tuple[Floats, Fl
     """Return the centres of tiles, and which of them lie in their zone with all corners."""
     transform = to_lon_lat(epsg).transform
     west = column * float(PATCH_SIZE_M)
-    south = row * float(PATCH_SIZE_M) + (_SOUTHERN_OFFSET_M if epsg > 32700 else 0.0)
+    south = row * float(PATCH_SIZE_M) + (SOUTHERN_OFFSET_M if epsg > 32700 else 0.0)
     inside = np.ones(len(column), dtype=bool)
     near, far = -_MARGIN_M, PATCH_SIZE_M + _MARGIN_M
     for x, y in ((near, near), (near, far), (far, near), (far, far)):
