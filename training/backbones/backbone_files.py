@@ -122,9 +122,7 @@ def write_backbone(path: Path, state: Mapping[str, Tensor], card: BackboneCard) 
     make_folder(path.parent)
     whole = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
     if path.suffix == ".safetensors":
-        from safetensors.torch import save
-
-        content = save(whole, metadata={"format": "pt", "layout": card.layout})
+        content = _safetensors(whole, {"format": "pt", "layout": card.layout})
     elif path.suffix == ".pth":
         buffer = io.BytesIO()
         torch.save(whole, buffer)
@@ -133,6 +131,22 @@ def write_backbone(path: Path, state: Mapping[str, Tensor], card: BackboneCard) 
         raise InputError(f"{path} has to end with .safetensors or .pth")
     write_card(path, card)
     write_atomically(path, content)
+
+
+def _safetensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+    """Return the bytes of a .safetensors file; same tensors, same bytes.
+
+    The library writes the metadata in the random order of a hash map, so the header is written anew
+    with its keys sorted: a JSON text of the same length, after its length in 8 bytes.
+    """
+    from safetensors.torch import save
+
+    content = save(dict(tensors), metadata=dict(metadata))
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(metadata.items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    return content[:8] + text.ljust(length) + content[8 + length :]
 
 
 def write_card(weights: Path, card: BackboneCard) -> None:

@@ -352,3 +352,18 @@ def test_a_run_is_drawn(vit_run: Path, tmp_path: Path) -> None:
     assert (tmp_path / "run.png").read_bytes()[:4] == b"\x89PNG"
     with pytest.raises(InputError, match="holds no run"):
         write_run_report(tmp_path, tmp_path / "x.html")
+
+
+def test_the_same_weights_are_the_same_file(tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    from training.backbones.backbone_files import _safetensors
+
+    state = {"head.weight": torch.arange(6.0).reshape(2, 3), "body.büas": torch.ones(3)}
+    metadata = {"format": "pt", "layout": "timm"}
+    files = {_safetensors(state, metadata) for _ in range(16)}
+    assert len(files) == 1
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(files.pop())
+    for name, tensor in load_file(path).items():
+        assert torch.equal(tensor, state[name])
