@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, GetJsonSchemaHandler, field_validator, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from groundwork.settings_text import Matching, PathText, SettingsModel
 from pipeline.places.settings import LocationSettings
@@ -59,7 +61,7 @@ class BudgetSettings(SettingsModel):
 class BuildSettings(SettingsModel):
     """A build: which cube, where on Earth, which products, how it runs.
 
-    A source that takes places adds a section of its own, named as the source.
+    A source that takes places adds a section of its own, named as the source, as its last field.
 
     Args:
         cube: folder or s3://bucket/prefix to write; a relative path starts from the current folder.
@@ -81,6 +83,22 @@ class BuildSettings(SettingsModel):
     locations_per_batch: int = Field(LOCATIONS_PER_BATCH, ge=1, le=1024)
     execution: ExecutionSettings = ExecutionSettings()
     budget: BudgetSettings = BudgetSettings()
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Put the source's own fields before those that say how the build runs.
+
+        Pydantic lists inherited fields first; forms and tables read better in the order in which
+        people write a configuration: what is built, from which source, how.
+        """
+        schema = super().__get_pydantic_json_schema__(core_schema, handler)
+        properties = schema["properties"]
+        *_, section = cls.model_fields
+        for name in ("locations_per_batch", section, "execution", "budget"):
+            properties[name] = properties.pop(name)
+        return schema
 
     @field_validator("products")
     @classmethod
