@@ -14,13 +14,13 @@ from flows.rebuild_dataset import rebuild_dataset
 from flows.seal_and_audit import seal_and_audit
 from flows.states import is_partial, resumable_flow
 from groundwork.errors import InputError
-from pipeline.sources.earth_engine.settings import RebuildSettings
+from pipeline.sources.registry import AnyBuildSettings
 from training.config import RunSettings
 
 
 @resumable_flow("full-rebuild")
 def full_rebuild(
-    dataset: RebuildSettings,
+    dataset: AnyBuildSettings,
     training: RunSettings | None = None,
     launch: LaunchSettings = HERE,
 ) -> State[Any] | None:

@@ -15,12 +15,12 @@ from pipeline.build.forecast import forecast_build
 from pipeline.build.rebuild import open_rebuild
 from pipeline.cube.lease import wait_while_silent
 from pipeline.cube.object_storage import ObjectStorage
-from pipeline.sources.earth_engine.settings import RebuildSettings
+from pipeline.sources.registry import AnyBuildSettings
 
 
 @resumable_flow("rebuild-dataset")
 def rebuild_dataset(
-    settings: RebuildSettings,
+    settings: AnyBuildSettings,
     retry_failed: bool = False,
     pilot: Annotated[int, Field(ge=0, le=1000)] = 0,
     batches_per_task: Annotated[int, Field(ge=1, le=10_000)] = BATCHES_PER_TASK,

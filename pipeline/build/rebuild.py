@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from groundwork.errors import InputError
 from pipeline.build.builder import (
     Build,
     BuildProgress,
@@ -14,7 +15,7 @@ from pipeline.build.builder import (
     open_build,
 )
 from pipeline.cube.object_storage import ObjectStorage
-from pipeline.sources.registry import SettingsOfBuild, kind_of
+from pipeline.sources.registry import BuildPlan, SettingsOfBuild, kind_of
 from pipeline.sources.settings import ExecutionSettings
 
 
@@ -56,10 +57,11 @@ def open_rebuild(
         LimitReachedError, LeaseLostError, CubeDamagedError: as `open_build`.
     """
     storage = ObjectStorage(settings.cube)  # Refuses an address before anything is asked.
+    kind = kind_of(settings)
     # Wrong credentials are found before anything is written or any worker started.
-    with (
-        kind_of(settings).open(settings, folder) as plan,
-        open_build(
+    with kind.open(settings, folder) as plan:
+        _check_products(kind.name, plan)
+        with open_build(
             storage,
             plan.description,
             plan.location_ids,
@@ -69,10 +71,27 @@ def open_rebuild(
             progress=progress,
             budget=settings.budget,
             prepare_cluster=plan.prepare_cluster,
-        ) as build,
-    ):
-        yield build
+        ) as build:
+            yield build
     build.summary.counts.update(plan.counts)
+
+
+def _check_products(name: str, plan: BuildPlan) -> None:
+    """Refuse a plan whose source would leave arrays of the cube empty, without a word.
+
+    Args:
+        name: of the source.
+        plan: of the cube.
+
+    Raises:
+        InputError: the source delivers other products than the cube is described with.
+    """
+    delivered = plan.source_of_batch(plan.location_ids[:1]).products
+    if set(delivered) != set(plan.description.products):
+        raise InputError(
+            f"the source {name} delivers {', '.join(delivered)}, not "
+            f"{', '.join(plan.description.products)}: ask for the products that it has"
+        )
 
 
 def execution_of(settings: ExecutionSettings) -> Execution:

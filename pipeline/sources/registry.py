@@ -8,21 +8,30 @@ service. Other packages register theirs with `register`, or by an entry point of
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol
 
-from pydantic import BaseModel, ValidationError
+from pydantic import (
+    BaseModel,
+    Discriminator,
+    GetCoreSchemaHandler,
+    Tag,
+    ValidationError,
+)
+from pydantic_core import CoreSchema
 
 from groundwork.errors import InputError
 from groundwork.settings_text import read_settings, sentence_of
 from pipeline.patches import SourceOfBatch
 from pipeline.places.settings import KINDS
-from pipeline.sources.settings import BudgetSettings, ExecutionSettings
+from pipeline.sources.settings import BudgetSettings, BuildSettings, ExecutionSettings
 from storage_schema.layout import CubeDescription
 
 if TYPE_CHECKING:
@@ -107,7 +116,11 @@ class SourceKind(Protocol):
 
     @property
     def settings_model(self) -> type[BaseModel]:
-        """A frozen model with the attributes of `SettingsOfBuild`."""
+        """A frozen model with the attributes of `SettingsOfBuild`.
+
+        `softcon rebuild` and the flows take it where it is a `BuildSettings` with a field that is
+        named as the source.
+        """
         ...
 
     def open(self, settings: Any, folder: Path) -> AbstractContextManager[BuildPlan]:
@@ -141,7 +154,7 @@ def register(kind: SourceKind) -> None:
     Raises:
         ValueError: another source has this name.
     """
-    if _registered.get(kind.name, kind) is not kind:
+    if kind.name in _OURS or _registered.get(kind.name, kind) is not kind:
         raise ValueError(f"a source named {kind.name} is registered already")
     _registered[kind.name] = kind
 
@@ -156,19 +169,49 @@ def source_kind(name: str) -> SourceKind:
     """Return a source by its name.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none, or the package that has it is broken.
     """
     if name not in _registered:
         if name in _OURS:
-            register(import_module(_OURS[name]).KIND)
-        else:
-            for entry in entry_points(group=ENTRY_POINTS, name=name):
-                register(entry.load())
+            _registered[name] = import_module(_OURS[name]).KIND
+        elif entry := _entry_point(name):
+            _registered[name] = _load(entry)
     if name not in _registered:
         raise InputError(
             f"there is no source named {name!r}; the sources are {', '.join(source_names())}"
         )
     return _registered[name]
+
+
+def _entry_point(name: str) -> EntryPoint | None:
+    """Return where another package has the source of this name; None if no package has."""
+    entries = list(entry_points(group=ENTRY_POINTS, name=name))
+    if len(entries) > 1:
+        raise InputError(
+            f"the source {name} is offered by {' and '.join(map(_package_of, entries))}: remove one"
+        )
+    return entries[0] if entries else None
+
+
+def _load(entry: EntryPoint) -> SourceKind:
+    try:
+        kind: SourceKind = entry.load()
+        own_name = kind.name
+    except Exception as error:  # whatever the code of another package raises
+        raise InputError(
+            f"the source {entry.name} of {_package_of(entry)} cannot be loaded "
+            f"({type(error).__name__}: {error}): update the package, or remove it"
+        ) from error
+    if own_name != entry.name:
+        raise InputError(
+            f"{_package_of(entry)} offers the source {entry.name}, which calls itself {own_name}: "
+            "both names have to be the same"
+        )
+    return kind
+
+
+def _package_of(entry: EntryPoint) -> str:
+    return entry.value if entry.dist is None else f"the package {entry.dist.name}"
 
 
 def kind_of(settings: SettingsOfBuild) -> SourceKind:
@@ -177,7 +220,8 @@ def kind_of(settings: SettingsOfBuild) -> SourceKind:
     Raises:
         TypeError: no registered source has settings of this type.
     """
-    for name in source_names():
+    # Those in use first: a package that is broken must not stop the builds of other sources.
+    for name in sorted(source_names(), key=lambda name: name not in _registered):
         kind = source_kind(name)
         if isinstance(settings, kind.settings_model):
             return kind
@@ -213,7 +257,7 @@ def parse_build_settings(values: Mapping[Any, Any], where: str) -> Any:
     Raises:
         InputError: something is missing, unknown or out of range, or two sources are named.
     """
-    named = [name for name in source_names() if name in values]
+    named = _sections_in(values)
     if len(named) > 1:
         raise InputError(f"{where} names {len(named)} sources, {' and '.join(named)}: keep one")
     model = source_kind(named[0] if named else _DEFAULT).settings_model
@@ -221,3 +265,46 @@ def parse_build_settings(values: Mapping[Any, Any], where: str) -> Any:
         return model.model_validate(dict(values))
     except ValidationError as error:
         raise InputError(f"{where}: {sentence_of(error, tags=KINDS)}") from error
+
+
+def _sections_in(values: Mapping[Any, Any]) -> list[str]:
+    """Return the names of the sources that a configuration has a section of."""
+    return [name for name in source_names() if name in values and _has_section(name)]
+
+
+def _has_section(name: str) -> bool:
+    return name in source_kind(name).settings_model.model_fields
+
+
+class _OfItsSource:
+    """Annotation of `BuildSettings`: read as the settings of the source whose section they have.
+
+    A form made from it shows the settings of every source that is known when the form is made.
+    """
+
+    def __get_pydantic_core_schema__(
+        self, annotated: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        models = {
+            name: source_kind(name).settings_model for name in source_names() if _has_section(name)
+        }
+        if len(models) == 1:  # As if the model itself stood in the signature.
+            return handler.generate_schema(*models.values())
+
+        def choose(values: Any) -> str | None:
+            if not isinstance(values, Mapping):
+                return next((n for n, model in models.items() if isinstance(values, model)), None)
+            named = [name for name in models if name in values]
+            return None if len(named) > 1 else (named or [_DEFAULT])[0]
+
+        tagged = [Annotated[model, Tag(name)] for name, model in models.items()]
+        choice = Discriminator(
+            choose,
+            custom_error_type="one_source",
+            custom_error_message=f"give the settings of one source: {', '.join(models)}",
+        )
+        return handler.generate_schema(Annotated[functools.reduce(operator.or_, tagged), choice])
+
+
+AnyBuildSettings = Annotated[BuildSettings, _OfItsSource()]
+"""Parameter of a flow: the settings of a build from any source that takes a configuration."""

@@ -2,74 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
 from pipeline.ledger import Ledger
-from pipeline.patches import LocationPatches, Place, ProductPatch, SeasonPatches
-from pipeline.places.locations import make_locations
-from pipeline.sources.earth_engine.client import close_sessions
+from pipeline.patches import LocationPatches, ProductPatch, SeasonPatches
 from pipeline.sources.earth_engine.settings import RebuildSettings
-from pipeline.sources.earth_engine.source import EarthEngineSource
-from pipeline.sources.ssl4eo_s12.source import SSL4EOS12Source
-from pipeline.testing import CHECKS, ContractBrokenError, Subject, check_source
+from pipeline.sources.ssl4eo_s12.settings import ImportSettings
+from pipeline.testing import ContractBrokenError, Subject, check_kind, check_source
 from storage_schema.products import PRODUCT_NAMES
-from storage_schema.status import PatchStatus, Split, StatusReason
+from storage_schema.status import PatchStatus, StatusReason
 from tests.pipeline.rebuilding import configuration
 from tests.ssl4eo_s12_layout import write_layout
 from tests.synthetic import SyntheticSource, location_names
 
 
-def files(folder: Path) -> Subject:
-    written = write_layout(folder, 3, num_seasons=2)
-    return Subject(lambda: SSL4EOS12Source.open(written.root), list(written.locations))
+@pytest.mark.parametrize("with_labels", [False, True])
+def test_an_import_keeps_the_contract(with_labels: bool, tmp_path: Path) -> None:
+    written = write_layout(tmp_path, 3, num_seasons=2)
+    labels = str(written.labels) if with_labels else None
+    check_kind(ImportSettings(root=str(written.root), cube="unused.zarr", labels=labels))
 
 
-def service(url: str, folder: Path) -> Subject:
-    settings = RebuildSettings.model_validate(configuration(url, "unused.zarr", 3))
-    assert settings.locations is not None
-    found = make_locations(settings.locations, folder)
-    places = {
-        str(name): Place(float(lon), float(lat), Split.TRAIN)
-        for name, lon, lat in zip(found.location_id, found.longitude, found.latitude, strict=True)
-    }
-
-    def make() -> EarthEngineSource:
-        return EarthEngineSource(
-            places=places,
-            products=PRODUCT_NAMES,
-            seasons=settings.seasons,
-            acquisitions=settings.acquisitions,
-            grid_epsg=None,
-            service=settings.earth_engine,
-        )
-
-    return Subject(make, list(places), asks_service=True)
-
-
-@pytest.fixture(
-    scope="module",
-    params=["ssl4eo_s12", "synthetic", pytest.param("earth_engine", marks=pytest.mark.server)],
-)
-def subject(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Subject]:
-    folder = tmp_path_factory.mktemp("source")
-    if request.param == "ssl4eo_s12":
-        yield files(folder)
-    elif request.param == "synthetic":
-        yield Subject(SyntheticSource, location_names(3))
-    else:
-        yield service(request.getfixturevalue("simulated_emulator"), folder)
-        close_sessions()
-
-
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-def test_source_keeps_the_contract(check: Callable[[Subject], None], subject: Subject) -> None:
-    check(subject)
+@pytest.mark.server
+def test_a_rebuild_keeps_the_contract(simulated_emulator: str) -> None:
+    values = configuration(simulated_emulator, "unused.zarr", 3)
+    check_kind(RebuildSettings.model_validate(values))
 
 
 @dataclass(frozen=True)
