@@ -102,6 +102,21 @@ def test_imports_inside_a_package_run_downward(package: str) -> None:
                 assert there < here, f"{path.relative_to(ROOT)} imports {name}, which is not below"
 
 
+def test_a_source_is_imported_by_itself_alone() -> None:
+    """The registry imports sources by name, when they are asked for; nothing else knows one."""
+    folder = ROOT / "pipeline" / "sources"
+    rooms = {path.parent.name for path in folder.glob("*/registration.py")}
+    assert {"earth_engine", "ssl4eo_s12"} <= rooms
+    for path in modules("pipeline"):
+        own = {path.relative_to(folder).parts[0]} if path.is_relative_to(folder) else set()
+        imported = {
+            name.split(".")[2]
+            for name in imported_modules(path)
+            if name.startswith("pipeline.sources.")
+        }
+        assert not imported & rooms - own, path
+
+
 def test_an_import_that_runs_up_is_seen(tmp_path: Path) -> None:
     path = tmp_path / "module.py"
     path.write_text("from pipeline import build\nimport pipeline.cube.seal\n")
