@@ -253,8 +253,8 @@ def _check_places(
     )
     _require(
         plan.description.source.get("locations_sha256") == wanted.digest,
-        "locations_sha256 in the source of the description has to be Locations.digest: without it, "
-        "a build would continue a cube whose places were others",
+        "locations_sha256 in the source of the description is missing or of other places: add "
+        "describe_places(locations), or a build would continue a cube whose places were others",
     )
     for index, location in enumerate(read):
         where = f"location {location.location_id}"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import html
+import importlib
 import os
 import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html.parser import HTMLParser
@@ -27,6 +29,7 @@ from earth_engine_emulator.settings import EmulatorSettings
 from flows.command_line import app, run
 from groundwork.settings_text import SettingsModel
 from pipeline.places.settings import LocationSettings
+from pipeline.sources import registry
 from pipeline.sources.earth_engine.settings import RebuildSettings
 from tests.ssl4eo_s12_layout import write_layout
 from tests.training.small_cube import write_cube
@@ -339,6 +342,29 @@ def test_the_import_tutorial_runs_on_real_data(
     (tmp_path / "ssl4eo_s12_ml.json").symlink_to(sample / "ssl4eo_s12_ml_sample.json")
     monkeypatch.chdir(tmp_path)
     follow("tutorials/import-ssl4eo-s12.md")
+
+
+def test_the_tutorial_of_a_source_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = "tutorials/a-source-of-your-own.md"
+    for fence in fences(page):
+        if title := re.search(r'title="([^"]+)"', fence.language):
+            (tmp_path / title[1]).write_text(fence.text)
+    # What pip makes of the package's pyproject.toml.
+    project = tomllib.loads((tmp_path / "pyproject.toml").read_text())["project"]
+    info = tmp_path / f"{project['name']}-{project['version']}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Name: {project['name']}\nVersion: {project['version']}\n")
+    ((group, entries),) = project["entry-points"].items()
+    lines = [f"[{group}]", *(f"{name} = {value}" for name, value in entries.items())]
+    (info / "entry_points.txt").write_text("\n".join(lines))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(registry, "_registered", {})
+    for module in ("fog", "test_fog"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    importlib.import_module("test_fog").test_fog_keeps_the_contract()
+    follow(page)
+    assert "one grey day" in (tmp_path / "fog.html").read_text()
 
 
 @pytest.mark.slow

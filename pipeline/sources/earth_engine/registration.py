@@ -13,16 +13,15 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from groundwork.errors import InputError
-from pipeline.patches import Place
 from pipeline.places.files import Locations
 from pipeline.places.locations import find_locations
 from pipeline.sources.earth_engine.collections import collection_of
 from pipeline.sources.earth_engine.request_gate import ClusterShare
 from pipeline.sources.earth_engine.settings import EarthEngineSettings, RebuildSettings
+from pipeline.sources.places import describe_places, places_of
 from pipeline.sources.registry import BuildPlan, RequestPlan
 from storage_schema.layout import CubeDescription
 from storage_schema.products import PATCH_SIZE_M, PRODUCTS, Pairing
-from storage_schema.status import Split
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -52,7 +51,6 @@ class EarthEngineKind:
         locations = _locations(settings, folder)
         reachable = _with_credentials_file(settings, folder)
         shares: list[ClusterShare] = []
-
         places = places_of(locations)
 
         def source_of_batch(ids: Sequence[str]) -> EarthEngineSource:
@@ -113,21 +111,6 @@ class EarthEngineKind:
 KIND: Final = EarthEngineKind()
 
 
-def places_of(locations: Locations) -> dict[str, Place]:
-    """Return location id -> where it is wanted."""
-    columns = zip(
-        locations.location_id,
-        locations.longitude,
-        locations.latitude,
-        locations.split,
-        strict=True,
-    )
-    return {
-        name: Place(float(longitude), float(latitude), Split(int(split)))
-        for name, longitude, latitude, split in columns
-    }
-
-
 def describe_rebuild(settings: RebuildSettings, locations: Locations) -> CubeDescription:
     """Return what the cube is made of; nothing in it depends on how it is executed."""
     host = urlsplit(settings.earth_engine.endpoint).hostname or ""
@@ -141,9 +124,7 @@ def describe_rebuild(settings: RebuildSettings, locations: Locations) -> CubeDes
         source={
             "name": "earth-engine",
             "service": "Google Earth Engine" if google else "an emulator of Google Earth Engine",
-            "locations": dict(locations.provenance),
-            # The places themselves: a list with the same ids elsewhere is another cube.
-            "locations_sha256": locations.digest,
+            **describe_places(locations),
         },
         settings=shaping
         | {

@@ -23,6 +23,7 @@ from pipeline.places.locations import find_locations
 from pipeline.sources import registry
 from pipeline.sources.earth_engine.settings import RebuildSettings
 from pipeline.sources.one_by_one import ReadsOneByOne
+from pipeline.sources.places import describe_places, places_of
 from pipeline.sources.registry import (
     AnyBuildSettings,
     BuildPlan,
@@ -101,16 +102,11 @@ class FogKind:
     @contextlib.contextmanager
     def open(self, settings: FogBuild, folder: Path) -> Iterator[BuildPlan]:
         found = find_locations(settings.locations, settings.locations_file, folder)
-        places = {
-            name: Place(float(lon), float(lat), Split(int(split)))
-            for name, lon, lat, split in zip(
-                found.location_id, found.longitude, found.latitude, found.split, strict=True
-            )
-        }
+        places = places_of(found)
         description = CubeDescription(
             num_locations=len(found),
             products=settings.products,
-            source={"name": "fog", "locations_sha256": found.digest},
+            source={"name": "fog", **describe_places(found)},
             settings=settings.fog.model_dump(),
             season_meaning="one grey day",
             locations_per_batch=settings.locations_per_batch,
