@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from prefect.client.schemas.objects import State
 
-from flows.pretrain_backbone import HERE, LaunchSettings, pretrain_backbone
+from flows.pretrain_backbone import HERE, LaunchSettings, exported_to, pretrain_backbone
 from flows.probe_backbone import probe_backbone
 from flows.rebuild_dataset import rebuild_dataset
 from flows.seal_and_audit import seal_and_audit
@@ -43,12 +42,11 @@ def full_rebuild(
         lambda: seal_and_audit(dataset.cube, return_state=True),
     ]
     if training is not None:
-        out, cubes = Path(training.out), list(training.data.cubes)
         steps += [
             lambda: pretrain_backbone(training, launch, return_state=True),
             lambda: probe_backbone(
-                str(out / "backbone.safetensors"),
-                cubes,
+                str(exported_to(training)),
+                list(training.data.cubes),
                 min_class_fraction=training.data.min_class_fraction,
                 return_state=True,
             ),

@@ -37,6 +37,11 @@ class LaunchSettings(SettingsModel):
 HERE: Final = LaunchSettings()
 
 
+def exported_to(settings: RunSettings) -> Path:
+    """Return where a run's backbone is exported to, where no other file is named."""
+    return Path(settings.out) / "backbone.safetensors"
+
+
 @resumable_flow("pretrain-backbone")
 def pretrain_backbone(
     settings: RunSettings,
@@ -55,7 +60,8 @@ def pretrain_backbone(
     out = Path(settings.out)
     if not train(settings, launch):
         return partial(f"{out} was asked to stop and has saved itself: the next run goes on")
-    weights, page = finish(out, backbone, layout)
+    file = exported_to(settings) if backbone is None else Path(backbone)
+    weights, page = finish(out, file, layout)
     show_link("backbone", settings.out, weights)
     show_link("run", settings.out, page)
     return None
@@ -75,12 +81,11 @@ def train(settings: RunSettings, launch: LaunchSettings) -> bool:
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def finish(out: Path, backbone: str | None, layout: Layout) -> tuple[str, str]:
+def finish(out: Path, weights: Path, layout: Layout) -> tuple[str, str]:
     """Export, and draw the run; returns where both are."""
     from training.backbones.export import export_backbone
     from training.loop.run_report import write_run_report
 
-    weights = Path(backbone) if backbone is not None else out / "backbone.safetensors"
     export_backbone(out, weights, layout)
     page = out / "report.html"
     write_run_report(out, page)
