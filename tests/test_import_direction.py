@@ -15,11 +15,19 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ALLOWED = {
     "groundwork": set(),
+    "pages": set(),
     "storage_schema": set(),
-    "pipeline": {"groundwork", "storage_schema"},
-    "training": {"groundwork", "storage_schema"},
+    "pipeline": {"groundwork", "pages", "storage_schema"},
+    "training": {"groundwork", "pages", "storage_schema"},
     "earth_engine_emulator": set(),
-    "flows": {"groundwork", "storage_schema", "pipeline", "training", "earth_engine_emulator"},
+    "flows": {
+        "groundwork",
+        "pages",
+        "storage_schema",
+        "pipeline",
+        "training",
+        "earth_engine_emulator",
+    },
 }
 FLOORS = {
     "pipeline": (
@@ -48,6 +56,7 @@ SOLE_IMPORTERS = {
 }
 FORBIDDEN = {
     "groundwork": {"torch", "prefect", "dask", "rasterio"},
+    "pages": {"torch", "prefect", "dask", "rasterio", "zarr"},
     "storage_schema": {"torch", "prefect", "dask", "rasterio"},
     "pipeline": {"torch", "prefect"},
     "training": {"prefect"},

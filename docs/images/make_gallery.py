@@ -14,19 +14,16 @@ import numpy as np
 import zarr
 from PIL import Image, ImageDraw, ImageFont
 
-from pipeline.report.gallery import (
+from pages.formats import percent
+from pipeline.report.gallery import FractionBar, choose_patches, read_pixels, view_patch
+from pipeline.report.patch_pictures import (
     LABEL_COLOURS,
-    FractionBar,
     Rgb,
-    choose_patches,
     label_indices,
     optical_picture,
-    read_pixels,
     sar_picture,
-    view_patch,
 )
-from pipeline.report.page import percent
-from pipeline.report.summary import read_description, read_small_arrays
+from pipeline.report.small_arrays import read_description, read_small_arrays
 from storage_schema.products import PATCH_SIZE_M
 
 _SIDE: Final = PATCH_SIZE_M // 10

@@ -128,15 +128,12 @@ _EXTRA_OF_MODULE = {
     "scipy": "build",
     "yaml": "build",
     "prefect": "flows",
-    "matplotlib": "train",
     "safetensors": "train",
     "tensorboard": "train",
     "tensorstore": "train",
     "timm": "train",
     "torch": "train",
     "earth_engine_emulator": "emulator",
-    "jinja2": "report",
-    "markupsafe": "report",
     "PIL": "report",
 }
 

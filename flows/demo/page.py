@@ -13,21 +13,20 @@ import zarr
 
 from flows.demo.backbones import MIN_CLASS_FRACTION, DemoBackbone
 from flows.demo.cubes import DemoCube
-from flows.demo.figures import Scored, Series, interval_chart, line_chart, point_cloud
 from flows.demo.pictures import cloud, neighbours
 from flows.demo.stages import Stages
 from groundwork.file_writes import write_atomically
-from pipeline.report.page import page_environment, report_values
+from pages.charts import Interval, interval_chart, point_cloud
+from pipeline.report.environment import cube_environment
+from pipeline.report.page import report_values
 from pipeline.sources.earth_engine.settings import HIGH_VOLUME_ENDPOINT
 from storage_schema.land_cover import CLASSES
 from training.loop.run_log import read_log
+from training.loop.run_report import draw_curves
 
 _GALLERY: Final = 4
 _QUERIES, _FOUND = 6, 5
 _TRAINED, _RANDOM = "#1f6f8b", "#b4552d"
-_LOSS_COLOURS: Final = {"loss": "#1c2733", "contrastive": "#1f6f8b", "soft": "#e0a63f"}
-_SCORE_COLOURS: Final = {"knn_map_micro": "#3f8f6b", "linear_map_micro": "#1f6f8b"}
-_SCORE_NAMES: Final = {"knn_map_micro": "kNN", "linear_map_micro": "linear head"}
 
 
 def write_page(
@@ -46,16 +45,17 @@ def write_page(
     longest = max(stage.seconds for stage in done)
     write_atomically(
         page,
-        page_environment("flows.demo")
+        cube_environment("flows.demo")
         .get_template("demo.html")
         .render(
             real=real,
+            links=_links(real, cubes, backbones),
             stages=done,
             seconds=sum(stage.seconds for stage in done),
             longest=longest,
             cubes=[_cube(cube, stages) for cube in cubes],
             backbones=[_backbone(backbone, stages) for backbone in backbones],
-            classes=CLASSES,
+            classes=[(c.name, c.colour) for c in CLASSES],
             min_class_fraction=MIN_CLASS_FRACTION,
             by_hand=real_commands(cubes[0], backbones),
             trained_colour=_TRAINED,
@@ -66,6 +66,23 @@ def write_page(
             version=version("softcon-cube"),
         ),
     )
+
+
+def _links(
+    real: bool, cubes: Sequence[DemoCube], backbones: Sequence[DemoBackbone]
+) -> list[tuple[str, str]]:
+    """Return id and title of every section of the page."""
+    return [
+        ("stages", "What happened"),
+        *((cube.name, _heading(cube)) for cube in cubes),
+        *((backbone.name, f"Backbone {backbone.title}") for backbone in backbones),
+        *([] if real else [("by-hand", "With real credentials")]),
+        ("licences", "Licences"),
+    ]
+
+
+def _heading(cube: DemoCube) -> str:
+    return cube.title[0].upper() + cube.title[1:]
 
 
 def real_commands(cube: DemoCube, backbones: Sequence[DemoBackbone]) -> list[str]:
@@ -97,7 +114,7 @@ def _cube(cube: DemoCube, stages: Stages) -> dict[str, Any]:
     built = stages.stages[f"build {cube.name}"]
     return found | {
         "name": cube.name,
-        "heading": cube.title[0].upper() + cube.title[1:],
+        "heading": _heading(cube),
         "page": cube.address.with_suffix(".html").name,
         "built": built,
         "audited": stages.stages[f"audit {cube.name}"].facts,
@@ -106,7 +123,6 @@ def _cube(cube: DemoCube, stages: Stages) -> dict[str, Any]:
 
 def _backbone(backbone: DemoBackbone, stages: Stages) -> dict[str, Any]:
     records = [r for r in read_log(backbone.run) if "loss" in r]
-    scores = [r for r in read_log(backbone.run) if "knn_map_micro" in r]
     probes = stages.stages[f"probe {backbone.name}"].facts
     plane = cloud(backbone)
     settings = backbone.settings
@@ -122,44 +138,10 @@ def _backbone(backbone: DemoBackbone, stages: Stages) -> dict[str, Any]:
         "last": records[-1],
         "weights": backbone.weights.name,
         "card": backbone.weights.with_suffix(".md").name,
-        "loss": line_chart(
-            [
-                Series(name, colour, [r["step"] for r in records], [r[name] for r in records])
-                for name, colour in _LOSS_COLOURS.items()
-            ],
-            f"Loss of {backbone.title} by step",
-        ),
-        "loss_legend": list(_LOSS_COLOURS.items()),
-        "scores": line_chart(
-            [
-                Series(
-                    _SCORE_NAMES[name],
-                    colour,
-                    [r["step"] for r in scores],
-                    [r[name] for r in scores],
-                    marked=True,
-                )
-                for name, colour in _SCORE_COLOURS.items()
-            ],
-            f"Scores of {backbone.title} on the validation split",
-        )
-        if scores
-        else None,
-        "scores_legend": [(_SCORE_NAMES[name], c) for name, c in _SCORE_COLOURS.items()],
-        "collapse": line_chart(
-            [
-                Series(
-                    "effective rank",
-                    _TRAINED,
-                    [r["step"] for r in records],
-                    [r["effective_rank"] for r in records],
-                )
-            ],
-            f"Effective rank of the features of {backbone.title}",
-            from_zero=True,
-        ),
+        # Loss, scores, and the two monitors of a collapse; the run's own report has the rest.
+        "curves": draw_curves(read_log(backbone.run))[:4],
         "probes": probes,
-        "probe_figure": interval_chart(_scored(probes), f"Probes of {backbone.title}"),
+        "probe_figure": interval_chart(_intervals(probes), f"Probes of {backbone.title}"),
         "num_train": probes["trained knn"]["num_train"],
         "num_test": probes["trained knn"]["num_test"],
         "neighbours": neighbours(backbone, _QUERIES, _FOUND),
@@ -173,12 +155,12 @@ def _backbone(backbone: DemoBackbone, stages: Stages) -> dict[str, Any]:
     }
 
 
-def _scored(probes: dict[str, Any]) -> list[Scored]:
+def _intervals(probes: dict[str, Any]) -> list[Interval]:
     rows = []
     for mean in ("micro", "macro"):
         for method, words in (("knn", "kNN"), ("linear", "linear head")):
             for name, colour in (("trained", _TRAINED), ("random", _RANDOM)):
                 value, low, high = probes[f"{name} {method}"][mean]
                 title = "pretrained" if name == "trained" else "random init"
-                rows.append(Scored(f"{mean} mAP, {words}, {title}", colour, value, low, high))
+                rows.append(Interval(f"{mean} mAP, {words}, {title}", colour, value, low, high))
     return rows

@@ -12,8 +12,9 @@ import zarr
 from PIL import Image
 
 from flows.demo.backbones import DemoBackbone, features_folder
+from pages.images import jpeg_uri
 from pipeline.patches import Pixels
-from pipeline.report.gallery import jpeg_uri, optical_picture, sar_picture
+from pipeline.report.patch_pictures import optical_picture, sar_picture
 from storage_schema.land_cover import CLASSES
 from storage_schema.products import PRODUCTS, Role
 from storage_schema.status import Split

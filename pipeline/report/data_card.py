@@ -9,20 +9,14 @@ from typing import Any
 
 from groundwork.errors import InputError
 from groundwork.file_writes import write_atomically
+from pages.formats import flatten, percent, utc
 from pipeline.cube.object_storage import ObjectStorage
 from pipeline.cube.patch_store import PatchStore
-from pipeline.report.gallery import utc
-from pipeline.report.page import flatten, percent
-from pipeline.report.summary import (
-    SmallArrays,
-    acquisition_rows,
-    class_statistics,
-    label_status_counts,
-    read_description,
-    read_small_arrays,
-    split_counts,
-    status_counts,
-)
+from pipeline.report.acquisitions import acquisition_rows
+from pipeline.report.labels import class_statistics
+from pipeline.report.locations import split_counts
+from pipeline.report.small_arrays import SmallArrays, read_description, read_small_arrays
+from pipeline.report.statuses import label_status_counts, status_counts
 from storage_schema.layout import CubeDescription
 from storage_schema.products import PATCH_SIZE_M, PRODUCTS
 

@@ -1,43 +1,34 @@
-"""The report's gallery: which patches to show, and their pixels as pictures."""
+"""The report's gallery: which patches to show, and everything that is shown of each."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from io import BytesIO
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import zarr
-from PIL import Image
 
-from pipeline.patches import Pixels, valid_mask
-from pipeline.report.figures import palette_png
-from pipeline.report.summary import SmallArrays, code_name, differing_classes, has_time, read_array
-from pipeline.report.svg import data_uri
-from storage_schema.land_cover import CLASSES, NUM_CLASSES, PRESENT, LabelStatus
+from pages.formats import place, utc
+from pages.images import jpeg_uri, palette_png
+from pipeline.patches import Pixels
+from pipeline.report.labels import differing_classes
+from pipeline.report.patch_pictures import (
+    LABEL_COLOURS,
+    label_indices,
+    optical_picture,
+    sar_picture,
+)
+from pipeline.report.small_arrays import SmallArrays, code_name, has_time, read_array
+from storage_schema.land_cover import CLASSES, PRESENT, LabelStatus
 from storage_schema.products import PRODUCTS, ProductName, Role
 from storage_schema.status import OrbitPass, PatchStatus, Split, StatusReason
 
-Rgb = npt.NDArray[np.uint8]
-
-STRETCH_PERCENTILES: Final = (2.0, 98.0)
-_MIN_RANGE: Final = {"1": 250.0, "dB": 12.0}
-"""Least range of a stretch, by unit: without it, open water and speckle show as loud noise."""
-SPECKLE_WINDOW_PX: Final = 5
-"""Side of the square that SAR power is averaged over before it is shown."""
-OPTICAL_EXPONENT: Final = 0.75
-"""Brightens the dark end of reflectances; below a few clouds, a linear stretch shows only them."""
-NO_DATA_COLOUR: Final = "#e9edf1"
-_JPEG_QUALITY: Final = 88
+_MAX_PICTURE_BYTES: Final = 6_000_000
+"""Pictures stop here: with everything else the page stays below 8 MB, which mail still takes."""
 _TYPICAL_FRACTION: Final = 0.6
 """A patch that shows a class: mostly of it, but not of it alone."""
-_SAMPLE_BINS: Final = 60
-
-
-# --- which patches ----------------------------------------------------------------------------
 
 
 def choose_patches(arrays: SmallArrays, num_patches: int) -> tuple[tuple[int, int], ...]:
@@ -88,9 +79,6 @@ def choose_patches(arrays: SmallArrays, num_patches: int) -> tuple[tuple[int, in
     return tuple(sorted(chosen))
 
 
-# --- pixels -----------------------------------------------------------------------------------
-
-
 def read_pixels(
     group: zarr.Group, products: Iterable[ProductName], location: int, season: int
 ) -> dict[str, Pixels]:
@@ -100,101 +88,6 @@ def read_pixels(
         for name in products
         for bands in PRODUCTS[name].groups
     }
-
-
-def stretch(
-    bands: npt.NDArray[np.floating],
-    valid: npt.NDArray[np.bool_],
-    min_range: float,
-    exponent: float = 1.0,
-) -> Rgb:
-    """Stretch three bands to a picture, each between its 2nd and 98th percentile.
-
-    Args:
-        bands: float (3, y, x).
-        valid: bool (y, x); other pixels become the colour of missing data.
-        min_range: least distance of the two limits, in the bands' unit.
-        exponent: applied to 0..1 after the stretch.
-
-    Returns:
-        uint8 (y, x, 3).
-    """
-    picture = np.empty((*bands.shape[1:], 3), dtype=np.uint8)
-    for index, band in enumerate(bands):
-        values = band[valid]
-        if not values.size:
-            break
-        low, high = np.percentile(values, STRETCH_PERCENTILES)
-        missing = max(min_range - (high - low), 0.0)
-        low, high = low - missing / 2, high + missing / 2
-        picture[..., index] = np.clip((band - low) / (high - low), 0, 1) ** exponent * 255 + 0.5
-    picture[~valid] = tuple(bytes.fromhex(NO_DATA_COLOUR[1:]))
-    return picture
-
-
-def optical_picture(product: ProductName, pixels: Pixels, bands: Sequence[str]) -> Rgb:
-    """Return three bands of the finest array as red, green and blue.
-
-    Args:
-        product: decides what is valid.
-        pixels: stored values of the product's first array, (band, y, x).
-        bands: names of the three.
-    """
-    order = PRODUCTS[product].groups[0].bands
-    chosen = pixels[[order.index(band) for band in bands]].astype(np.float64)
-    return stretch(
-        chosen, valid_mask(PRODUCTS[product], pixels)[0], _MIN_RANGE["1"], OPTICAL_EXPONENT
-    )
-
-
-def sar_picture(name: ProductName, pixels: Pixels) -> Rgb:
-    """Return two polarisations and their difference (all dB) as red, green and blue.
-
-    Speckle is averaged in power. A product with one polarisation is drawn in grey.
-
-    Args:
-        name: of the product; decides what is valid.
-        pixels: stored values of its first array, (band, y, x).
-    """
-    product = PRODUCTS[name]
-    valid = np.asarray(valid_mask(product, pixels).all(axis=0))
-    decibel = pixels.astype(np.float64) * (product.scale_factor or 1.0)
-    power = np.where(valid, 10 ** (decibel / 10), 0.0)
-    # Invalid neighbours take no part: their power is 0, and so is their weight.
-    weight = np.where(valid, _mean_of_neighbours(valid.astype(np.float64)), 1.0)
-    mean_power = np.where(valid, _mean_of_neighbours(power) / weight, 1.0)
-    first, second = (10 * np.log10(mean_power))[[0, min(1, len(mean_power) - 1)]]
-    third = first if len(mean_power) == 1 else first - second
-    return stretch(np.stack([first, second, third]), valid, _MIN_RANGE["dB"])
-
-
-def _mean_of_neighbours(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return means over squares of `SPECKLE_WINDOW_PX`, (..., y, x); beyond the border is 0."""
-    size_y, size_x = values.shape[-2:]
-    reach = SPECKLE_WINDOW_PX // 2
-    padded = np.pad(values, [(0, 0)] * (values.ndim - 2) + [(reach, reach)] * 2)
-    offsets = range(SPECKLE_WINDOW_PX)
-    windows = [padded[..., y : y + size_y, x : x + size_x] for y in offsets for x in offsets]
-    return np.asarray(sum(windows) / len(windows))
-
-
-def label_indices(label: Pixels) -> npt.NDArray[np.uint8]:
-    """Return class ids, with `NUM_CLASSES` for masked pixels."""
-    return np.where(label < NUM_CLASSES, label, NUM_CLASSES).astype(np.uint8)
-
-
-LABEL_COLOURS: Final = (*(c.colour for c in CLASSES), NO_DATA_COLOUR)
-
-
-def jpeg_uri(picture: Rgb) -> str:
-    """Return a picture as the data URI of a JPEG without colour subsampling."""
-    buffer = BytesIO()
-    # No `optimize`: libjpeg then needs one buffer for the whole picture, and speckle overflows it.
-    Image.fromarray(picture).save(buffer, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
-    return data_uri(buffer.getvalue(), "image/jpeg")
-
-
-# --- one patch, ready to show -----------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,16 +168,6 @@ def view_patch(
             _product_line(arrays, name, index, location, season)
             for index, name in enumerate(products)
         ),
-    )
-
-
-def place(longitude: float, latitude: float) -> str:
-    """Return coordinates (deg) as ``30.464° N, 73.306° E``."""
-    if not (np.isfinite(longitude) and np.isfinite(latitude)):
-        return "coordinates not known"
-    return (
-        f"{abs(latitude):.3f}° {'N' if latitude >= 0 else 'S'}, "
-        f"{abs(longitude):.3f}° {'E' if longitude >= 0 else 'W'}"
     )
 
 
@@ -381,61 +264,32 @@ def _product_line(
     )
 
 
-def utc(time_ms: int) -> str:
-    """Return a time as ``2020-06-04 05:48``, UTC."""
-    return f"{datetime.fromtimestamp(time_ms / 1000, tz=UTC):%Y-%m-%d %H:%M}"
-
-
-# --- statistics of the patches shown, for a cube that is not sealed -----------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class BandStatistics:
-    """One band: moments, percentiles and histogram in physical units."""
-
-    num_valid_pixels: int
-    mean: float
-    std: float
-    p01: float
-    p99: float
-    edges: npt.NDArray[np.floating]
-    counts: npt.NDArray[np.integer]
-
-
-def sample_statistics(
-    product: ProductName, array: str, patches: Iterable[Mapping[str, Pixels]]
-) -> list[BandStatistics | None]:
-    """Describe one array's bands from a few patches; None for a band without a valid pixel.
+def gallery(
+    group: zarr.Group,
+    products: tuple[ProductName, ...],
+    arrays: SmallArrays,
+    num_patches: int,
+    *,
+    keep_pixels: bool,
+) -> tuple[list[PatchView], list[tuple[tuple[int, int], dict[str, Pixels]]]]:
+    """Return the patches to show and, where asked for, the pixels of all their bands.
 
     Args:
-        product: the array's product; decides what is valid and the scale.
-        array: array name.
-        patches: stored pixels of *complete* patches of that product.
+        group: the cube.
+        products: of the cube.
+        arrays: of the cube.
+        num_patches: most patches to show.
+        keep_pixels: return ((location, season), pixels by array) of each patch, too.
     """
-    spec = PRODUCTS[product]
-    num_bands = next(len(group.bands) for group in spec.groups if group.array == array)
-    # Whole digital numbers per bin: else some bins catch one more number than their neighbours.
-    least_step = 1.0 if spec.scale_factor is None else spec.scale_factor
-    values: list[list[npt.NDArray[np.float64]]] = [[] for _ in range(num_bands)]
-    for pixels in patches:
-        stored = pixels[array]
-        valid = np.broadcast_to(valid_mask(spec, stored), stored.shape)
-        for index, band in enumerate(stored):
-            values[index].append(band[valid[index]] * (spec.scale_factor or 1.0))
-    return [_describe(np.concatenate(v), least_step) if v else None for v in values]
-
-
-def _describe(values: npt.NDArray[np.float64], least_step: float) -> BandStatistics | None:
-    if not values.size:
-        return None
-    p01, p99 = (float(p) for p in np.percentile(values, (1, 99)))
-    # Bins follow the bulk: a single bright cloud would otherwise leave two bins in use.
-    start = max(float(values.min()), p01 - (p99 - p01) / 2)
-    end = min(float(values.max()), p99 + (p99 - p01) / 2)
-    step = max(np.ceil((end - start) / least_step / _SAMPLE_BINS), 1.0) * least_step
-    first = np.floor(start / step)
-    edges = step * np.arange(first, np.floor(end / step) + 2)
-    counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)
-    return BandStatistics(
-        values.size, float(values.mean()), float(values.std()), p01, p99, edges, counts
-    )
+    views: list[PatchView] = []
+    sample: list[tuple[tuple[int, int], dict[str, Pixels]]] = []
+    for location, season in choose_patches(arrays, num_patches):
+        complete = tuple(n for i, n in enumerate(products) if arrays.complete[location, season, i])
+        pixels = read_pixels(group, complete, location, season)
+        view = view_patch(arrays, products, pixels, location, season)
+        if sum(v.num_bytes for v in views) + view.num_bytes > _MAX_PICTURE_BYTES:
+            break
+        views.append(view)
+        if keep_pixels:
+            sample.append(((location, season), pixels))
+    return views, sample

@@ -1,26 +1,38 @@
-"""A run in one picture, and a page around it."""
+"""A run as a page of curves, facts and settings, or the curves alone as a picture."""
 
 from __future__ import annotations
 
-import base64
-import html
-import io
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+from markupsafe import Markup
 
 from groundwork.errors import InputError
 from groundwork.file_writes import make_folder, write_atomically
+from pages.charts import Series, chart_grid, line_chart
+from pages.environment import page_environment
+from pages.formats import flatten
+from pages.svg import svg_file
 from training.loop.run_log import read_log
 
-_PANELS = (
-    ("Loss", ("loss", "contrastive", "soft")),
-    ("Scores on the validation split (micro mAP)", ("knn_map_micro", "linear_map_micro")),
-    ("Collapse: per-dimension std (1 is healthy)", ("feature_std",)),
-    ("Collapse: effective rank", ("effective_rank",)),
-    ("Alignment and uniformity", ("alignment", "uniformity")),
-    ("Samples per second", ("samples_per_s",)),
+_BLUE, _GREEN, _YELLOW, _DARK = "#1f6f8b", "#3f8f6b", "#e0a63f", "#1c2733"
+_PANELS: Final = (
+    ("Loss", {"loss": _DARK, "contrastive": _BLUE, "soft": _YELLOW}, False),
+    (
+        "Micro mAP on the validation split",
+        {"knn_map_micro": _GREEN, "linear_map_micro": _BLUE},
+        False,
+    ),
+    ("Standard deviation per dimension (1 is healthy)", {"feature_std": _BLUE}, True),
+    ("Effective rank (near 1: collapsed)", {"effective_rank": _BLUE}, True),
+    ("Alignment and uniformity", {"alignment": _BLUE, "uniformity": _YELLOW}, False),
+    ("Samples per second", {"samples_per_s": _BLUE}, True),
 )
+"""Title, colours of the log's columns, and whether the vertical axis begins at 0."""
+_NAMES: Final = {"knn_map_micro": "kNN", "linear_map_micro": "linear head"}
+_MAX_MARKED: Final = 40
+"""More points than this are drawn as a line alone: dots would hide it."""
 
 
 def write_run_report(run: Path, out: Path) -> None:
@@ -28,82 +40,58 @@ def write_run_report(run: Path, out: Path) -> None:
 
     Args:
         run: folder of the run.
-        out: .png for the picture alone, .html for a page with settings and scores.
+        out: .svg for the picture alone, .html for a page with settings and scores.
 
     Raises:
-        InputError: the folder holds no run, or the name ends otherwise.
+        InputError: the folder holds no run or a damaged one, or the name ends otherwise.
     """
     records = read_log(run)
     if not records or not (run / "run.json").is_file():
         raise InputError(f"{run} holds no run with a log: give the folder of a run")
-    picture = draw_curves(records)
-    if out.suffix == ".png":
-        content = picture
+    if out.suffix == ".svg":
+        content = svg_file(
+            chart_grid(draw_curves(records), 2, f"Curves of {run.resolve().name} by epoch")
+        )
     elif out.suffix == ".html":
-        content = _page(run, records, picture).encode()
+        content = _page(run, records)
     else:
-        raise InputError(f"{out} has to end with .png or .html")
+        raise InputError(
+            f"{out}: the report of a run is a page or a picture; its name has to end with .html "
+            "or .svg"
+        )
     make_folder(out.parent)
     write_atomically(out, content)
 
 
-def draw_curves(records: list[dict[str, Any]]) -> bytes:
-    """Return the curves of a run's log as PNG."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(12, 9), layout="constrained")
-    for axes, (title, names) in zip(figure.subplots(3, 2).flat, _PANELS, strict=True):
-        for name in names:
-            points = [(r["epoch"], r[name]) for r in records if name in r]
-            if points:
-                marker = "o" if len(points) < 40 else ""
-                axes.plot(*zip(*points, strict=True), label=name, marker=marker, markersize=3)
-        axes.set_title(title, fontsize=10, loc="left")
-        axes.set_xlabel("epoch")
-        axes.grid(alpha=0.3)
-        if axes.lines and len(names) > 1:
-            axes.legend(fontsize=8)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
-    return buffer.getvalue()
+def draw_curves(records: list[dict[str, Any]]) -> list[tuple[str, Markup]]:
+    """Return title and chart of each panel that the log has numbers for, by epoch."""
+    panels = []
+    for title, colours, from_zero in _PANELS:
+        series = []
+        for column, colour in colours.items():
+            points = [(r["epoch"], r[column]) for r in records if column in r]
+            name = _NAMES.get(column, column)
+            series.append(Series(name, colour, points, marked=len(points) < _MAX_MARKED))
+        chart = line_chart(series, f"{title}, by epoch", x_title="epoch", from_zero=from_zero)
+        if chart is not None:
+            panels.append((title, chart))
+    return panels
 
 
-def _page(run: Path, records: list[dict[str, Any]], picture: bytes) -> str:
-    document = json.loads((run / "run.json").read_text(encoding="utf-8"))
-    last = [record for record in records if "loss" in record][-1]
-    scores = [record for record in records if "knn_map_micro" in record]
-    facts = {
-        "Encoder": document["settings"]["model"]["encoder"],
-        "Modality": ", ".join(document["settings"]["data"]["modality"]),
-        "Locations": f"{document['locations']:,}",
-        "Steps": f"{last['step']:,} of {document['steps']:,}",
-        "Last loss": f"{last['loss']:.4f}",
-        "Skipped patches": f"{int(last['skipped'])}",
-    }
-    if scores:
-        facts["Validation, kNN / linear (micro mAP)"] = (
-            f"{scores[-1]['knn_map_micro']:.4f} / {scores[-1]['linear_map_micro']:.4f}"
+def _page(run: Path, records: list[dict[str, Any]]) -> str:
+    try:
+        document = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{run / 'run.json'} is damaged: {error}") from error
+    return (
+        page_environment("training.loop")
+        .get_template("run_report.html")
+        .render(
+            name=run.resolve().name,
+            run=document,
+            last=next((r for r in reversed(records) if "loss" in r), None),
+            scores=next((r for r in reversed(records) if "knn_map_micro" in r), None),
+            charts=draw_curves(records),
+            settings=flatten(document["settings"]),
         )
-    for cube in document["cubes"]:
-        facts[f"Cube {cube['address']}"] = f"digest {cube['digest']}"
-    rows = "".join(
-        f"<tr><th>{html.escape(str(k))}</th><td>{html.escape(str(v))}</td></tr>"
-        for k, v in facts.items()
     )
-    settings = html.escape(json.dumps(document["settings"], indent=1))
-    image = base64.b64encode(picture).decode()
-    title = html.escape(run.name)
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<style>
-body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem;
-  color: #222; }}
-img {{ width: 100%; }} th {{ text-align: left; padding-right: 1.5rem; font-weight: 600; }}
-td {{ font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }}
-pre {{ background: #f5f5f2; padding: 1rem; overflow-x: auto; font-size: 13px; }}
-</style></head><body>
-<h1>{title}</h1><table>{rows}</table>
-<img alt="Loss, scores and collapse monitors by epoch" src="data:image/png;base64,{image}">
-<h2>Settings</h2><pre>{settings}</pre></body></html>
-"""

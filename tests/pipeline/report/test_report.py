@@ -20,29 +20,27 @@ from PIL import Image
 from zarr.storage import LocalStore, MemoryStore
 
 from groundwork.errors import InputError, LimitReachedError
+from pages.charts import ticks
+from pages.formats import percent
 from pipeline.build.builder import build_cube
 from pipeline.cube.object_storage import ObjectStorage
 from pipeline.cube.patch_store import PatchStore
 from pipeline.cube.seal import seal_cube
 from pipeline.errors import CubeDamagedError
-from pipeline.report import page as report
-from pipeline.report.figures import TimelineRow, density_breaks, timeline, world_map
-from pipeline.report.gallery import (
-    NO_DATA_COLOUR,
-    choose_patches,
-    sample_statistics,
-    sar_picture,
-    stretch,
-)
-from pipeline.report.page import percent, render_report, write_report
-from pipeline.report.summary import (
+from pipeline.report import gallery
+from pipeline.report.bands import sample_statistics
+from pipeline.report.gallery import choose_patches
+from pipeline.report.labels import (
     FRACTION_EDGES,
     class_statistics,
     fraction_distributions,
     label_agreement,
-    read_small_arrays,
 )
-from pipeline.report.svg import ticks
+from pipeline.report.page import render_report, write_report
+from pipeline.report.patch_pictures import NO_DATA_COLOUR, sar_picture, stretch
+from pipeline.report.small_arrays import read_small_arrays
+from pipeline.report.timeline import TimelineRow, timeline
+from pipeline.report.world_map import density_breaks, world_map
 from storage_schema.land_cover import CLASS_NAMES, LabelStatus, derive_class_present
 from storage_schema.layout import NO_TIME, coordinate_values, describe
 from storage_schema.products import PRODUCT_NAMES, PRODUCTS, ProductName
@@ -407,7 +405,7 @@ def test_other_radiometric_convention_is_pointed_out() -> None:
 def test_pictures_stop_where_the_page_would_grow_too_large(
     cube: zarr.Group, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(report, "_MAX_PICTURE_BYTES", 300_000)
+    monkeypatch.setattr(gallery, "_MAX_PICTURE_BYTES", 300_000)
     text = render_report(cube, title="a cube")
     assert 0 < Page(text).count("article") < 6
     assert len(text) < 700_000
@@ -546,7 +544,7 @@ def test_many_locations_become_a_density_of_all_of_them() -> None:
     assert len(drawn.world) < 300_000
     few = world_map(longitude[:500], latitude[:500], ["train"] * 250 + ["test"] * 250)
     assert few.world.count("<circle") == 500
-    assert [meaning for _, meaning in few.legend] == ["train", "test"]
+    assert [name for name, _ in few.legend] == ["train", "test"]
 
 
 def test_location_on_the_edge_of_the_world_is_drawn() -> None:

@@ -1,0 +1,1 @@
+"""Charts, pictures and pages: SVG and HTML that stand alone, for cubes, runs and demos alike."""

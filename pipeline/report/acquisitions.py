@@ -1,0 +1,163 @@
+"""The acquisitions behind a cube: when, how cloudy, and whether L1C and L2A are the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from markupsafe import Markup
+
+from pages.charts import histogram
+from pipeline.report.small_arrays import Floats, Integers, SmallArrays, has_time
+from pipeline.report.timeline import TimelineRow, timeline
+from storage_schema.layout import NUM_SEASONS
+from storage_schema.products import PRODUCTS, ProductName
+from storage_schema.status import OrbitPass, StatusReason
+
+_MS_PER_DAY: Final = 86_400_000
+_CLOUD_EDGES: Final = np.arange(0.0, 100.1, 5.0)
+
+
+@dataclass(frozen=True, slots=True)
+class AcquisitionRow:
+    """The acquisitions behind one product's complete patches."""
+
+    product: str
+    num_patches: int
+    num_acquisitions: int
+    first_ms: int | None
+    last_ms: int | None
+    median_cloud_percentage: float | None
+    mean_valid_fraction: float | None
+    num_ascending: int
+    num_descending: int
+    num_orbit_unknown: int
+    num_relative_orbits: int
+
+
+def acquisition_rows(arrays: SmallArrays, products: tuple[str, ...]) -> tuple[AcquisitionRow, ...]:
+    """Summarise the acquisitions per product."""
+    rows = []
+    for index, product in enumerate(products):
+        complete = arrays.complete[..., index]
+        ids = arrays.acquisition_id[..., index][complete]
+        times = arrays.acquisition_time[..., index][complete]
+        times = times[has_time(times)]
+        orbit_pass = arrays.orbit_pass[..., index][complete]
+        relative = arrays.relative_orbit[..., index][complete]
+        rows.append(
+            AcquisitionRow(
+                product,
+                int(np.count_nonzero(complete)),
+                len(set(ids[ids != ""].tolist())),
+                int(times.min()) if times.size else None,
+                int(times.max()) if times.size else None,
+                _finite(np.median, arrays.cloud_percentage[..., index][complete]),
+                _finite(np.mean, arrays.valid_fraction[..., index][complete]),
+                int(np.count_nonzero(orbit_pass == OrbitPass.ASCENDING)),
+                int(np.count_nonzero(orbit_pass == OrbitPass.DESCENDING)),
+                int(np.count_nonzero(orbit_pass == OrbitPass.UNKNOWN)),
+                len(set(relative[relative >= 0].tolist())),
+            )
+        )
+    return tuple(rows)
+
+
+def _finite(statistic: Callable[[Floats], Any], values: Floats) -> float | None:
+    values = values[np.isfinite(values)]
+    return float(statistic(values.astype(np.float64))) if values.size else None
+
+
+@dataclass(frozen=True, slots=True)
+class DifferingPair:
+    """L1C and L2A of one season, cut from different acquisitions."""
+
+    location_id: str
+    season: int
+    l1c_id: str
+    l2a_id: str
+    days_apart: float | None
+    """L2A minus L1C."""
+
+
+@dataclass(frozen=True, slots=True)
+class PairCounts:
+    """The L1C-L2A pairs of a cube."""
+
+    num_pairs: int
+    num_differing: int
+    num_flagged: int
+    median_days: float | None
+    max_days: float | None
+    examples: tuple[DifferingPair, ...]
+
+
+def level_pairs(
+    arrays: SmallArrays, products: tuple[str, ...], max_examples: int = 20
+) -> PairCounts | None:
+    """Compare the acquisitions of L1C and L2A; None where the cube has not both."""
+    if not {"s2_l1c", "s2_l2a"} <= set(products):
+        return None
+    l1c, l2a = products.index("s2_l1c"), products.index("s2_l2a")
+    pair = arrays.complete[..., l1c] & arrays.complete[..., l2a]
+    ids = arrays.acquisition_id
+    differs = pair & (ids[..., l1c] != ids[..., l2a])
+    flagged = pair & (arrays.status_reason[..., l2a] == StatusReason.ACQUISITION_DIFFERS)
+    days = _days_between(arrays.acquisition_time[..., l1c], arrays.acquisition_time[..., l2a])
+    apart = np.abs(days[differs & ~np.isnan(days)])
+    examples = tuple(
+        DifferingPair(
+            str(arrays.location_id[n]),
+            int(season),
+            str(ids[n, season, l1c]),
+            str(ids[n, season, l2a]),
+            None if np.isnan(days[n, season]) else float(days[n, season]),
+        )
+        for n, season in np.argwhere(differs)[:max_examples]
+    )
+    return PairCounts(
+        int(np.count_nonzero(pair)),
+        int(np.count_nonzero(differs)),
+        int(np.count_nonzero(flagged)),
+        float(np.median(apart)) if apart.size else None,
+        float(apart.max()) if apart.size else None,
+        examples,
+    )
+
+
+def _days_between(first_ms: Integers, second_ms: Integers) -> npt.NDArray[np.float64]:
+    known = has_time(first_ms) & has_time(second_ms)
+    difference = np.where(known, second_ms, 0) - np.where(known, first_ms, 0)
+    return np.where(known, difference / _MS_PER_DAY, np.nan)
+
+
+def acquisition_timeline(arrays: SmallArrays, products: Sequence[ProductName]) -> Markup | None:
+    """Draw when the complete patches of each product were acquired; None without any time."""
+    rows = []
+    for index, name in enumerate(products):
+        known = arrays.complete[..., index] & has_time(arrays.acquisition_time[..., index])
+        times = arrays.acquisition_time[..., index][known]
+        if times.size:
+            rows.append(TimelineRow(PRODUCTS[name].short_title, times, np.nonzero(known)[1]))
+    return timeline(rows, [f"slot {season}" for season in range(NUM_SEASONS)])
+
+
+def cloud_figures(
+    arrays: SmallArrays, products: Sequence[ProductName]
+) -> list[tuple[ProductName, Markup]]:
+    """Draw histograms of the cloud cover, for the products that state it."""
+    figures = []
+    for index, name in enumerate(products):
+        cloud = arrays.cloud_percentage[..., index][arrays.complete[..., index]]
+        cloud = cloud[np.isfinite(cloud)]
+        if cloud.size:
+            counts, edges = np.histogram(np.clip(cloud, 0, 100), _CLOUD_EDGES)
+            product = PRODUCTS[name].short_title
+            label = f"Cloud cover of the {product} acquisitions, number of patches"
+            figures.append(
+                (name, histogram(edges, counts, colour="#5b7f95", label=label, unit="%"))
+            )
+    return figures
