@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+import ee
 import pytest
 from hypothesis import settings
+from serving import connect, running
+from small_world import SmallWorld
 
-# Without a deadline: machines are shared, and no test asserts on time.
+from earth_engine_emulator.limits import Limits
+
+# Without a deadline: machines are shared, and no test asserts on time. It is loaded by the options in
+# pyproject.toml: beside another project's tests, that project's profile holds.
 settings.register_profile("emulator", deadline=None, derandomize=True, print_blob=True)
-settings.load_profile("emulator")
 
 
 @pytest.fixture(scope="session")
@@ -20,3 +26,28 @@ def real_data() -> Path:
     if not (folder / "ssl4eo_s12_sample").is_dir():
         pytest.skip("no real data: set SOFTCON_DATA to the folder with ssl4eo_s12_sample")
     return folder.resolve()
+
+
+@pytest.fixture(scope="module")
+def small_world() -> SmallWorld:
+    """The world that is served."""
+    return SmallWorld()
+
+
+@pytest.fixture(scope="module")
+def address(small_world: SmallWorld) -> Iterator[str]:
+    """A server of the small world."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NO_PROXY", "127.0.0.1,localhost")
+        patch.setenv("no_proxy", "127.0.0.1,localhost")
+        # The tests of values ask more than 100 times a second; those of traffic set their limits.
+        with running(small_world, Limits(max_requests_per_s=100_000)) as url:
+            yield url
+
+
+@pytest.fixture(scope="module")
+def client(address: str) -> Iterator[str]:
+    """The client, connected; yields the address."""
+    connect(address)
+    yield address
+    ee.Reset()

@@ -8,11 +8,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import ee
-import pytest
 import requests
 import uvicorn
 from google.auth.credentials import AnonymousCredentials
-from small_world import SmallWorld
 from starlette.middleware import Middleware
 
 from earth_engine_emulator.limits import Limits
@@ -52,28 +50,3 @@ def connect(address: str) -> None:
     ee.data._get_state().requests_session = session
     ee.Initialize(AnonymousCredentials(), project=PROJECT, url=address)
     ee.data.setMaxRetries(0)
-
-
-@pytest.fixture(scope="module")
-def small_world() -> SmallWorld:
-    """The world that is served."""
-    return SmallWorld()
-
-
-@pytest.fixture(scope="module")
-def address(small_world: SmallWorld) -> Iterator[str]:
-    """A server of the small world."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NO_PROXY", "127.0.0.1,localhost")
-        patch.setenv("no_proxy", "127.0.0.1,localhost")
-        # The tests of values ask more than 100 times a second; those of traffic set their limits.
-        with running(small_world, Limits(max_requests_per_s=100_000)) as url:
-            yield url
-
-
-@pytest.fixture(scope="module")
-def client(address: str) -> Iterator[str]:
-    """The client, connected; yields the address."""
-    connect(address)
-    yield address
-    ee.Reset()

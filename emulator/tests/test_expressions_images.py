@@ -8,7 +8,6 @@ import ee
 import numpy as np
 import pyproj
 import pytest
-from serving import address, client, small_world  # noqa: F401
 from small_world import DW, L1C, L2A, SmallWorld
 from test_honesty_pixels import CRS, X, Y, at, image_of, pixels, record_of, stored
 
@@ -23,7 +22,7 @@ def test_longitude_and_latitude_of_pixels() -> None:
     assert got["latitude"][0, 0] == pytest.approx(lat, abs=1e-9)
 
 
-def test_types_metadata_and_casts(small_world: SmallWorld) -> None:  # noqa: F811
+def test_types_metadata_and_casts(small_world: SmallWorld) -> None:
     image = image_of(small_world, L1C)
     assert image.select("B2").bandTypes().getInfo() == {
         "B2": {"type": "PixelType", "precision": "int", "min": 0, "max": 65535}
@@ -38,7 +37,7 @@ def test_types_metadata_and_casts(small_world: SmallWorld) -> None:  # noqa: F81
     np.testing.assert_allclose(pixels(scaled, at(0, 0, 4))["B2"], native / 10000, rtol=1e-6)
 
 
-def test_samples_are_the_pixels_of_a_region(small_world: SmallWorld) -> None:  # noqa: F811
+def test_samples_are_the_pixels_of_a_region(small_world: SmallWorld) -> None:
     region = ee.Geometry.Rectangle([X, Y - 30, X + 40, Y], ee.Projection(CRS), False)
     samples = image_of(small_world, L1C).select(["B2", "B3"]).sample(region, 10)
     native = stored(record_of(small_world, L1C), "B2", 0, 0, 4)[:3].ravel()
@@ -46,7 +45,7 @@ def test_samples_are_the_pixels_of_a_region(small_world: SmallWorld) -> None:  #
     assert set(samples.first().toDictionary().getInfo()) == {"B2", "B3"}
 
 
-def test_reduce_regions_adds_results_to_features(small_world: SmallWorld) -> None:  # noqa: F811
+def test_reduce_regions_adds_results_to_features(small_world: SmallWorld) -> None:
     def square(column: int) -> Any:
         x = X + column * 10
         area = ee.Geometry.Rectangle([x, Y - 20, x + 20, Y], ee.Projection(CRS), False)
@@ -62,7 +61,7 @@ def test_reduce_regions_adds_results_to_features(small_world: SmallWorld) -> Non
     assert reduced.aggregate_array("column").getInfo() == [0, 50]
 
 
-def test_linked_collections_join_by_index(small_world: SmallWorld) -> None:  # noqa: F811
+def test_linked_collections_join_by_index(small_world: SmallWorld) -> None:
     linked = (
         ee.ImageCollection(L1C)
         .filter(ee.Filter.eq("MGRS_TILE", "18SVG"))
@@ -82,7 +81,7 @@ def test_linked_collections_join_by_index(small_world: SmallWorld) -> None:  # n
         assert not pixels(without, at(0, 0, 8))["label"].any()
 
 
-def test_statistics_across_bands_and_images(small_world: SmallWorld) -> None:  # noqa: F811
+def test_statistics_across_bands_and_images(small_world: SmallWorld) -> None:
     image = image_of(small_world, L1C).select(["B2", "B3", "B4"])
     record = record_of(small_world, L1C)
     stack = np.stack([stored(record, name, 0, 0, 8).astype(float) for name in ("B2", "B3", "B4")])
@@ -95,7 +94,7 @@ def test_statistics_across_bands_and_images(small_world: SmallWorld) -> None:  #
     assert both.bandNames().getInfo() == ["min", "max"]
 
 
-def test_bands_by_index_slice_and_expression(small_world: SmallWorld) -> None:  # noqa: F811
+def test_bands_by_index_slice_and_expression(small_world: SmallWorld) -> None:
     image = image_of(small_world, L2A)
     assert image.select([0, -1]).bandNames().getInfo() == ["B1", "B12"]
     assert image.select("B[234]").bandNames().getInfo() == ["B2", "B3", "B4"]
@@ -109,7 +108,7 @@ def test_bands_by_index_slice_and_expression(small_world: SmallWorld) -> None:  
     ]
 
 
-def test_self_mask_and_masks_as_images(small_world: SmallWorld) -> None:  # noqa: F811
+def test_self_mask_and_masks_as_images(small_world: SmallWorld) -> None:
     record = record_of(small_world, DW)
     label = stored(record, "label", 0, 0, 32)
     image = ee.Image(record.asset_id)
@@ -121,7 +120,7 @@ def test_self_mask_and_masks_as_images(small_world: SmallWorld) -> None:  # noqa
     np.testing.assert_array_equal(mask, label != 0)
 
 
-def test_reprojection_by_scale_and_default_projection(small_world: SmallWorld) -> None:  # noqa: F811
+def test_reprojection_by_scale_and_default_projection(small_world: SmallWorld) -> None:
     image = image_of(small_world, L1C).select("B2")
     coarse = image.reproject(image.projection().atScale(20))
     assert coarse.projection().nominalScale().getInfo() == 20

@@ -10,7 +10,6 @@ from typing import Any
 
 import ee
 import pytest
-from serving import address, client, small_world  # noqa: F401
 from small_world import DW, L1C, L2A, S1, SmallWorld
 
 from earth_engine_emulator.expressions.algorithms import IMPLEMENTED, signatures
@@ -47,9 +46,7 @@ def test_whole_numbers_are_sent_without_a_point() -> None:
     assert isinstance(result, int)
 
 
-def test_collection_has_all_images_and_dates_and_bounds_narrow_it(
-    small_world: SmallWorld,  # noqa: F811
-) -> None:
+def test_collection_has_all_images_and_dates_and_bounds_narrow_it(small_world: SmallWorld) -> None:
     assert ee.ImageCollection(L1C).size().getInfo() == len(small_world.records(L1C))
     found = first_tile().filterDate("2020-06-05", "2020-06-13")
     expected = [
@@ -59,13 +56,13 @@ def test_collection_has_all_images_and_dates_and_bounds_narrow_it(
     assert len(expected) == 2
 
 
-def test_end_of_a_date_filter_is_exclusive(small_world: SmallWorld) -> None:  # noqa: F811
+def test_end_of_a_date_filter_is_exclusive(small_world: SmallWorld) -> None:
     ms = records(small_world, L1C)[2].time_start_ms
     assert first_tile().filterDate(ms - 1, ms).size().getInfo() == 0
     assert first_tile().filterDate(ms, ms + 1).size().getInfo() == 1
 
 
-def test_footprints_decide_not_their_boxes(small_world: SmallWorld) -> None:  # noqa: F811
+def test_footprints_decide_not_their_boxes(small_world: SmallWorld) -> None:
     # West of the swath edge of partial images, inside the tile.
     edge = ee.Geometry.Point([-76.1, 37.5])
     partial = first_tile().filter(ee.Filter.eq("partial", 1)).size().getInfo()
@@ -107,11 +104,7 @@ def test_footprints_decide_not_their_boxes(small_world: SmallWorld) -> None:  # 
          lambda r: r["index"][4:6] == "06"),
     ],
 )  # fmt: skip
-def test_property_filters(
-    small_world: SmallWorld,  # noqa: F811
-    wanted: Any,
-    passes: Any,
-) -> None:
+def test_property_filters(small_world: SmallWorld, wanted: Any, passes: Any) -> None:
     rows = [
         {
             "c": r.properties["CLOUDY_PIXEL_PERCENTAGE"],
@@ -129,7 +122,7 @@ def test_list_contains_finds_polarisations() -> None:
     assert first_tile(S1).filterDate("2020-06-01", "2020-09-01").filter(both).size().getInfo() == 3
 
 
-def test_sort_first_and_limit(small_world: SmallWorld) -> None:  # noqa: F811
+def test_sort_first_and_limit(small_world: SmallWorld) -> None:
     clouds = sorted(r.properties["CLOUDY_PIXEL_PERCENTAGE"] for r in records(small_world, L1C))
     by_cloud = first_tile().sort("CLOUDY_PIXEL_PERCENTAGE")
     assert by_cloud.aggregate_array("CLOUDY_PIXEL_PERCENTAGE").getInfo() == clouds
@@ -138,7 +131,7 @@ def test_sort_first_and_limit(small_world: SmallWorld) -> None:  # noqa: F811
     assert by_cloud.limit(2).aggregate_array("CLOUDY_PIXEL_PERCENTAGE").getInfo() == clouds[:2]
 
 
-def test_aggregates(small_world: SmallWorld) -> None:  # noqa: F811
+def test_aggregates(small_world: SmallWorld) -> None:
     clouds = [r.properties["CLOUDY_PIXEL_PERCENTAGE"] for r in records(small_world, L1C)]
     name = "CLOUDY_PIXEL_PERCENTAGE"
     collection = first_tile()
@@ -151,7 +144,7 @@ def test_aggregates(small_world: SmallWorld) -> None:  # noqa: F811
 
 
 def test_rows_with_a_null_are_dropped_by_tuples_and_columns_drop_their_own(
-    small_world: SmallWorld,  # noqa: F811
+    small_world: SmallWorld,
 ) -> None:
     # Dynamic World has no cloud percentage: every row is lost, as in the service.
     number = len([r for r in small_world.records(DW) if "T18" in r.index])
@@ -166,7 +159,7 @@ def test_rows_with_a_null_are_dropped_by_tuples_and_columns_drop_their_own(
     assert all(row[1] is None for row in optional)
 
 
-def test_listing_of_many_searches_in_one_request(small_world: SmallWorld) -> None:  # noqa: F811
+def test_listing_of_many_searches_in_one_request(small_world: SmallWorld) -> None:
     patch = ee.Geometry.Rectangle(
         [420000, 4150000, 422640, 4152640], ee.Projection("EPSG:32618"), False
     )
@@ -229,7 +222,7 @@ def test_filters_on_footprints_contain() -> None:
     assert ee.ImageCollection(L1C).filterBounds(across).size().getInfo() == 6
 
 
-def test_map_keeps_the_index_and_merge_prefixes_it(small_world: SmallWorld) -> None:  # noqa: F811
+def test_map_keeps_the_index_and_merge_prefixes_it(small_world: SmallWorld) -> None:
     first = records(small_world, L1C)[0].index
     mapped = first_tile().map(lambda image: image.select("B2").multiply(2))
     assert mapped.aggregate_array("system:index").getInfo()[0] == first
@@ -245,7 +238,7 @@ def test_collections_of_given_images_count_from_zero() -> None:
     assert collection.toBands().bandNames().getInfo() == ["0_constant", "1_constant"]
 
 
-def test_iterate_and_to_list(small_world: SmallWorld) -> None:  # noqa: F811
+def test_iterate_and_to_list(small_world: SmallWorld) -> None:
     total = first_tile().iterate(
         lambda image, sum_: ee.Number(sum_).add(image.getNumber("SENSING_ORBIT_NUMBER")), 0
     )
@@ -254,7 +247,7 @@ def test_iterate_and_to_list(small_world: SmallWorld) -> None:  # noqa: F811
     assert second == records(small_world, L1C)[1].index
 
 
-def test_join_saves_the_image_of_equal_index(small_world: SmallWorld) -> None:  # noqa: F811
+def test_join_saves_the_image_of_equal_index(small_world: SmallWorld) -> None:
     same = ee.Filter.equals(leftField="system:index", rightField="system:index")
     joined = ee.Join.saveFirst("label").apply(first_tile(), first_tile(DW), same)
     indices = joined.aggregate_array("system:index").getInfo()
@@ -417,7 +410,7 @@ def test_element_properties_copy_and_dictionary() -> None:
     assert ee.Image(copied).date().get("year").getInfo() == 2020
 
 
-def test_assets_are_got_and_listed_in_pages(small_world: SmallWorld) -> None:  # noqa: F811
+def test_assets_are_got_and_listed_in_pages(small_world: SmallWorld) -> None:
     record = records(small_world, L1C)[0]
     asset = ee.data.getAsset(record.asset_id)
     assert asset["type"] == "IMAGE"

@@ -11,13 +11,7 @@ import numpy as np
 import pyproj
 import pytest
 import rasterio
-from serving import (  # noqa: F401
-    address,
-    client,
-    connect,
-    running,
-    small_world,
-)
+from serving import connect, running
 from small_world import (
     DW,
     L1C,
@@ -79,7 +73,7 @@ def stored(record: ImageRecord, name: str, row: int, column: int, size: int) -> 
     return expected_pixels(record, band, rows, np.arange(column, column + size)[None, :])
 
 
-def test_aligned_grid_gets_the_stored_pixels(small_world: SmallWorld) -> None:  # noqa: F811
+def test_aligned_grid_gets_the_stored_pixels(small_world: SmallWorld) -> None:
     record = record_of(small_world, L1C)
     got = pixels(image_of(small_world, L1C).select(["B2", "B8"]), at(1200, 3000))
     assert got.dtype == np.dtype([("B2", "<u2"), ("B8", "<u2")])
@@ -89,9 +83,7 @@ def test_aligned_grid_gets_the_stored_pixels(small_world: SmallWorld) -> None:  
 
 @pytest.mark.parametrize(("name", "factor"), [("B5", 2), ("B1", 6)])
 def test_coarse_bands_repeat_on_a_10_m_grid_and_decimate_to_themselves(
-    small_world: SmallWorld,  # noqa: F811
-    name: str,
-    factor: int,
+    small_world: SmallWorld, name: str, factor: int
 ) -> None:
     record = record_of(small_world, L1C)
     got = pixels(image_of(small_world, L1C).select(name), at(1200, 3000))[name]
@@ -100,7 +92,7 @@ def test_coarse_bands_repeat_on_a_10_m_grid_and_decimate_to_themselves(
     np.testing.assert_array_equal(got[::factor, ::factor], native)
 
 
-def test_pixel_centres_decide_on_a_shifted_grid(small_world: SmallWorld) -> None:  # noqa: F811
+def test_pixel_centres_decide_on_a_shifted_grid(small_world: SmallWorld) -> None:
     record = record_of(small_world, L1C)
     image = image_of(small_world, L1C).select("B2")
     for shift_m, column in ((4, 3000), (6, 3001)):
@@ -110,9 +102,7 @@ def test_pixel_centres_decide_on_a_shifted_grid(small_world: SmallWorld) -> None
         )
 
 
-def test_another_crs_takes_the_pixel_that_each_centre_lies_in(
-    small_world: SmallWorld,  # noqa: F811
-) -> None:
+def test_another_crs_takes_the_pixel_that_each_centre_lies_in(small_world: SmallWorld) -> None:
     record = record_of(small_world, L1C)
     got = pixels(image_of(small_world, L1C).select("B2"), grid(960000, 4170000, crs="EPSG:32617"))
     to_tile = pyproj.Transformer.from_crs("EPSG:32617", CRS, always_xy=True)
@@ -129,13 +119,13 @@ def test_another_crs_takes_the_pixel_that_each_centre_lies_in(
     np.testing.assert_array_equal(got["B2"][~near_edge], expected[~near_edge])
 
 
-def test_masked_pixels_come_out_as_zero(small_world: SmallWorld) -> None:  # noqa: F811
+def test_masked_pixels_come_out_as_zero(small_world: SmallWorld) -> None:
     got = pixels(image_of(small_world, L1C, partial=True).select("B2"), at(1200, 400))["B2"]
     assert not got[:, : SWATH_EDGE_PX - 400].any()
     assert got[:, SWATH_EDGE_PX - 400 :].all()
 
 
-def test_outside_the_raster_everything_is_masked(small_world: SmallWorld) -> None:  # noqa: F811
+def test_outside_the_raster_everything_is_masked(small_world: SmallWorld) -> None:
     image = image_of(small_world, L1C).select("B2").unmask(7, False)
     got = pixels(image, grid(X - 100, Y + 100, 20))["B2"]
     assert (got[:10] == 7).all()
@@ -144,7 +134,7 @@ def test_outside_the_raster_everything_is_masked(small_world: SmallWorld) -> Non
     np.testing.assert_array_equal(got[10:, 10:], stored(record, "B2", 0, 0, 10))
 
 
-def test_masks_propagate_through_arithmetic(small_world: SmallWorld) -> None:  # noqa: F811
+def test_masks_propagate_through_arithmetic(small_world: SmallWorld) -> None:
     label = image_of(small_world, DW).select("label")
     band = image_of(small_world, L1C).select("B2")
     summed = band.add(label).unmask(-1, False)
@@ -159,7 +149,7 @@ def test_masks_propagate_through_arithmetic(small_world: SmallWorld) -> None:  #
     np.testing.assert_array_equal(both["B2"], pixels(band, where)["B2"])
 
 
-def test_bands_of_a_taken_name_get_a_suffix(small_world: SmallWorld) -> None:  # noqa: F811
+def test_bands_of_a_taken_name_get_a_suffix(small_world: SmallWorld) -> None:
     one, two = image_of(small_world, L1C).select("B2"), image_of(small_world, L2A).select("B2")
     three = one.addBands(two).addBands(two)
     assert three.bandNames().getInfo() == ["B2", "B2_1", "B2_2"]
@@ -170,9 +160,7 @@ def test_bands_of_a_taken_name_get_a_suffix(small_world: SmallWorld) -> None:  #
     np.testing.assert_array_equal(pixels(replaced, at(0, 0, 8))["B2"], got["B2_1"])
 
 
-def test_unmask_fills_inside_the_footprint_unless_told_otherwise(
-    small_world: SmallWorld,  # noqa: F811
-) -> None:
+def test_unmask_fills_inside_the_footprint_unless_told_otherwise(small_world: SmallWorld) -> None:
     # The footprint of a partial image begins at the swath edge; the tile goes on westwards.
     partial = image_of(small_world, L1C, partial=True).select("B2")
     where = at(5400, 300, 600)
@@ -186,7 +174,7 @@ def test_unmask_fills_inside_the_footprint_unless_told_otherwise(
     assert (pixels(image_of(small_world, DW).unmask(200), block)["label"] == 200).all()
 
 
-def test_label_keeps_its_byte_when_unmasked_with_255(small_world: SmallWorld) -> None:  # noqa: F811
+def test_label_keeps_its_byte_when_unmasked_with_255(small_world: SmallWorld) -> None:
     label = image_of(small_world, DW).select("label").unmask(255, False)
     got = pixels(label, at(MASKED_BLOCK.start - 5, MASKED_BLOCK.start - 5, 10))["label"]
     assert got.dtype == np.uint8
@@ -195,9 +183,7 @@ def test_label_keeps_its_byte_when_unmasked_with_255(small_world: SmallWorld) ->
     np.testing.assert_array_equal(got[:5], stored(record, "label", 395, 395, 10)[:5])
 
 
-def test_mixed_types_make_a_structured_array_of_their_own_types(
-    small_world: SmallWorld,  # noqa: F811
-) -> None:
+def test_mixed_types_make_a_structured_array_of_their_own_types(small_world: SmallWorld) -> None:
     image = (
         image_of(small_world, L1C)
         .select(["B2"])
@@ -213,9 +199,7 @@ def test_mixed_types_make_a_structured_array_of_their_own_types(
     assert (got["minus"] == -5).all()
 
 
-def test_integer_arithmetic_widens_and_division_is_float(
-    small_world: SmallWorld,  # noqa: F811
-) -> None:
+def test_integer_arithmetic_widens_and_division_is_float(small_world: SmallWorld) -> None:
     band = image_of(small_world, L1C).select("B2")
     types = {
         "sum": band.add(band),
@@ -252,9 +236,7 @@ def test_division_by_zero_gives_zero_and_bits_shift() -> None:
     assert pixels(ee.Image(12).leftShift(2), at(0, 0, 1))[0, 0][0] == 48
 
 
-def test_bilinear_interpolates_what_nearest_takes_whole(
-    small_world: SmallWorld,  # noqa: F811
-) -> None:
+def test_bilinear_interpolates_what_nearest_takes_whole(small_world: SmallWorld) -> None:
     record = record_of(small_world, S1)
     image = ee.Image(record.asset_id).select("VV")
     half = grid(X + 10000 + 5, Y - 10000, 32)
@@ -270,7 +252,7 @@ def test_bilinear_interpolates_what_nearest_takes_whole(
     )
 
 
-def test_bilinear_is_masked_next_to_a_masked_pixel(small_world: SmallWorld) -> None:  # noqa: F811
+def test_bilinear_is_masked_next_to_a_masked_pixel(small_world: SmallWorld) -> None:
     image = image_of(small_world, S1).select("VV").resample("bilinear").unmask(99, False)
     start = MASKED_BLOCK.start
     half = grid(X + (start - 10) * 10 + 5, Y - (start + 10) * 10, 20)
@@ -280,9 +262,7 @@ def test_bilinear_is_masked_next_to_a_masked_pixel(small_world: SmallWorld) -> N
     assert (row[9:] == 99).all()
 
 
-def test_resampling_a_computed_image_resamples_the_result(
-    small_world: SmallWorld,  # noqa: F811
-) -> None:
+def test_resampling_a_computed_image_resamples_the_result(small_world: SmallWorld) -> None:
     record = record_of(small_world, S1)
     decibels = ee.Image(record.asset_id).select("VV")
     power = decibels.divide(10).multiply(math.log(10)).exp()
@@ -303,9 +283,7 @@ def test_bicubic_reproduces_a_plane() -> None:
     np.testing.assert_allclose(got[0], 1000.5 + 0.3 + np.arange(8), atol=1e-9)
 
 
-def test_computation_happens_on_the_output_grid_unless_reprojected(
-    small_world: SmallWorld,  # noqa: F811
-) -> None:
+def test_computation_happens_on_the_output_grid_unless_reprojected(small_world: SmallWorld) -> None:
     record = record_of(small_world, L1C)
     image = ee.Image(record.asset_id).select("B2")
     at_60 = image.reproject(ee.Projection(CRS, [60, 0, X, 0, -60, Y]))
@@ -320,7 +298,7 @@ def test_computation_happens_on_the_output_grid_unless_reprojected(
 
 
 def test_default_projection_of_a_computed_image_is_its_first_operands(
-    small_world: SmallWorld,  # noqa: F811
+    small_world: SmallWorld,
 ) -> None:
     image = image_of(small_world, L1C)
     ratio = image.select("B11").divide(image.select("B2"))
@@ -328,7 +306,7 @@ def test_default_projection_of_a_computed_image_is_its_first_operands(
     assert ee.Image(1).projection().crs().getInfo() == "EPSG:4326"
 
 
-def test_image_algebra_matches_numpy(small_world: SmallWorld) -> None:  # noqa: F811
+def test_image_algebra_matches_numpy(small_world: SmallWorld) -> None:
     record = record_of(small_world, L1C)
     image = ee.Image(record.asset_id)
     where = at(2000, 2000, 32)
@@ -356,7 +334,7 @@ def test_image_algebra_matches_numpy(small_world: SmallWorld) -> None:  # noqa: 
     np.testing.assert_array_equal(pixels(masked, where)["B4"], np.where(near > 5000, red, 0))
 
 
-def test_remap_masks_what_it_does_not_know(small_world: SmallWorld) -> None:  # noqa: F811
+def test_remap_masks_what_it_does_not_know(small_world: SmallWorld) -> None:
     record = record_of(small_world, DW)
     label = stored(record, "label", 0, 0, 64)
     image = ee.Image(record.asset_id)
@@ -366,9 +344,7 @@ def test_remap_masks_what_it_does_not_know(small_world: SmallWorld) -> None:  # 
     np.testing.assert_array_equal(with_default, np.where(label == 0, 10, 3))
 
 
-def test_mosaic_lays_the_last_on_top_and_reducers_skip_masked(
-    small_world: SmallWorld,  # noqa: F811
-) -> None:
+def test_mosaic_lays_the_last_on_top_and_reducers_skip_masked(small_world: SmallWorld) -> None:
     whole, partial = record_of(small_world, L1C), record_of(small_world, L1C, partial=True)
     collection = ee.ImageCollection([whole.asset_id, partial.asset_id]).select("B2")
     where = at(1200, SWATH_EDGE_PX - 8, 16)
@@ -385,7 +361,7 @@ def test_mosaic_lays_the_last_on_top_and_reducers_skip_masked(
     np.testing.assert_array_equal(mean[:, :8], one[:, :8])
 
 
-def test_clip_masks_outside_a_polygon(small_world: SmallWorld) -> None:  # noqa: F811
+def test_clip_masks_outside_a_polygon(small_world: SmallWorld) -> None:
     triangle = ee.Geometry.Polygon(
         [[[X, Y], [X + 160, Y], [X, Y - 160]]], ee.Projection(CRS), False
     )
@@ -396,7 +372,7 @@ def test_clip_masks_outside_a_polygon(small_world: SmallWorld) -> None:  # noqa:
 
 
 def test_sample_rectangle_gives_the_band_pixels_and_needs_a_default_where_masked(
-    small_world: SmallWorld,  # noqa: F811
+    small_world: SmallWorld,
 ) -> None:
     image, record = image_of(small_world, L1C), record_of(small_world, L1C)
     region = ee.Geometry.Rectangle(
@@ -425,7 +401,7 @@ def test_sample_rectangle_gives_the_band_pixels_and_needs_a_default_where_masked
         image.select("B2").sampleRectangle(region.buffer(3000)).getInfo()
 
 
-def test_reduce_region_counts_weights_and_limits(small_world: SmallWorld) -> None:  # noqa: F811
+def test_reduce_region_counts_weights_and_limits(small_world: SmallWorld) -> None:
     record = record_of(small_world, DW)
     label = stored(record, "label", 2000, 2000, 264)
     region = ee.Geometry.Rectangle(
@@ -455,9 +431,7 @@ def test_reduce_region_counts_weights_and_limits(small_world: SmallWorld) -> Non
     assert 0 < rough["label"] <= 1200
 
 
-def test_reduce_region_weighs_pixels_by_their_covered_part(
-    small_world: SmallWorld,  # noqa: F811
-) -> None:
+def test_reduce_region_weighs_pixels_by_their_covered_part(small_world: SmallWorld) -> None:
     record = record_of(small_world, L1C)
     image = ee.Image(record.asset_id).select("B2")
     # One and a half pixels wide.
@@ -512,7 +486,7 @@ def test_reads_of_one_lattice_are_one_read() -> None:
 
 
 @pytest.fixture
-def strict(client: str) -> Any:  # noqa: F811
+def strict(client: str) -> Any:
     """A server with limits small enough to reach; the client talks to it."""
     limits = Limits(
         max_response_bytes=10_000, max_dimension_px=100, max_bands=3, max_body_bytes=5_000,
@@ -525,8 +499,7 @@ def strict(client: str) -> Any:  # noqa: F811
 
 
 def test_size_counts_a_byte_of_mask_for_each_pixel_and_band(
-    strict: str,
-    small_world: SmallWorld,  # noqa: F811
+    strict: str, small_world: SmallWorld
 ) -> None:
     band = image_of(small_world, L1C).select("B2")
     # 57 x 57 x (2 + 1) = 9,747 bytes pass, 58 x 58 x 3 = 10,092 do not.
@@ -538,10 +511,7 @@ def test_size_counts_a_byte_of_mask_for_each_pixel_and_band(
     )
 
 
-def test_dimensions_bands_and_body_are_limited(
-    strict: str,
-    small_world: SmallWorld,  # noqa: F811
-) -> None:
+def test_dimensions_bands_and_body_are_limited(strict: str, small_world: SmallWorld) -> None:
     band = image_of(small_world, L1C).select("B2")
     with pytest.raises(ee.EEException) as refusal:
         pixels(band, {**at(0, 0), "dimensions": {"width": 101, "height": 1}})
@@ -565,7 +535,7 @@ def test_more_elements_than_the_service_gathers_are_refused(strict: str) -> None
     assert ee.ImageCollection(L1C).size().getInfo() == 12
 
 
-def test_published_limits_are_the_defaults(small_world: SmallWorld) -> None:  # noqa: F811
+def test_published_limits_are_the_defaults(small_world: SmallWorld) -> None:
     band = image_of(small_world, L1C).select("B2")
     with pytest.raises(ee.EEException, match=r"\(32769x1\) must be less than or equal to 32768"):
         pixels(band, {**at(0, 0), "dimensions": {"width": 32769, "height": 1}})
@@ -576,9 +546,7 @@ def test_published_limits_are_the_defaults(small_world: SmallWorld) -> None:  # 
         pixels(many, at(0, 0, 1))
 
 
-def test_geotiff_has_the_pixels_the_names_and_the_place(
-    small_world: SmallWorld,  # noqa: F811
-) -> None:
+def test_geotiff_has_the_pixels_the_names_and_the_place(small_world: SmallWorld) -> None:
     record = record_of(small_world, L1C)
     content = ee.data.computePixels(
         {
@@ -595,7 +563,7 @@ def test_geotiff_has_the_pixels_the_names_and_the_place(
         np.testing.assert_array_equal(raster.read(1), stored(record, "B2", 1200, 3000, 264))
 
 
-def test_pixels_of_an_asset_and_chosen_bands(small_world: SmallWorld) -> None:  # noqa: F811
+def test_pixels_of_an_asset_and_chosen_bands(small_world: SmallWorld) -> None:
     record = record_of(small_world, L1C)
     got = ee.data.getPixels(
         {
@@ -608,9 +576,7 @@ def test_pixels_of_an_asset_and_chosen_bands(small_world: SmallWorld) -> None:  
     np.testing.assert_array_equal(got["B3"], stored(record, "B3", 10, 20, 8))
 
 
-def test_without_a_grid_the_footprint_in_the_default_projection(
-    small_world: SmallWorld,  # noqa: F811
-) -> None:
+def test_without_a_grid_the_footprint_in_the_default_projection(small_world: SmallWorld) -> None:
     region = ee.Geometry.Rectangle([X, Y - 60, X + 80, Y], ee.Projection(CRS), False)
     record = record_of(small_world, L1C)
     got = ee.data.computePixels(

@@ -7,7 +7,7 @@ from typing import Any
 import ee
 import pytest
 import requests
-from serving import PROJECT, address, client, small_world  # noqa: F401
+from serving import PROJECT
 from small_world import L1C, S1, SmallWorld
 
 pytestmark = [pytest.mark.server, pytest.mark.usefixtures("client")]
@@ -23,7 +23,7 @@ def some_image(world: SmallWorld) -> Any:
     return ee.Image(world.records(L1C)[0].asset_id)
 
 
-def post(address: str, expression: Any, path: str = "value:compute") -> requests.Response:  # noqa: F811
+def post(address: str, expression: Any, path: str = "value:compute") -> requests.Response:
     session = requests.Session()
     session.trust_env = False
     body = {"expression": expression}
@@ -72,7 +72,7 @@ def test_nothing_found_is_null_not_an_error() -> None:
     assert nothing.toList(5).getInfo() == []
 
 
-def test_wrong_band_names_those_there_are(small_world: SmallWorld) -> None:  # noqa: F811
+def test_wrong_band_names_those_there_are(small_world: SmallWorld) -> None:
     assert refusal(some_image(small_world).select("B99")) == (
         "Image.select: Band pattern 'B99' did not match any bands. Available bands: [B1, B2, B3, "
         "B4, B5, B6, B7, B8, B8A, B9, B10, B11, B12]"
@@ -81,7 +81,7 @@ def test_wrong_band_names_those_there_are(small_world: SmallWorld) -> None:  # n
     assert both.bandNames().getInfo() == ["x", "y", "z", "w"]
 
 
-def test_errors_inside_map_say_where(small_world: SmallWorld) -> None:  # noqa: F811
+def test_errors_inside_map_say_where(small_world: SmallWorld) -> None:
     mapped = ee.ImageCollection(L1C).map(lambda image: image.select("B99"))
     index = small_world.records(L1C)[0].index
     assert refusal(mapped.first()).startswith(
@@ -103,7 +103,7 @@ def test_wrong_types_name_the_expected_and_the_actual() -> None:
     )
 
 
-def test_known_algorithms_that_are_not_here_say_so(small_world: SmallWorld) -> None:  # noqa: F811
+def test_known_algorithms_that_are_not_here_say_so(small_world: SmallWorld) -> None:
     message = refusal(some_image(small_world).hsvToRgb())
     assert message.startswith(
         "Image.hsvToRgb: the service has this algorithm, this emulator does not."
@@ -126,9 +126,7 @@ def test_known_algorithms_that_are_not_here_say_so(small_world: SmallWorld) -> N
     ],
 )
 def test_malformed_expressions_are_refused_in_the_error_shape(
-    address: str,  # noqa: F811
-    expression: Any,
-    message: str,
+    address: str, expression: Any, message: str
 ) -> None:
     reply = post(address, expression)
     assert reply.status_code == 400
@@ -148,16 +146,14 @@ def chain(length: int) -> dict[str, Any]:
     return {"result": str(length), "values": values}
 
 
-def test_deep_expressions_are_evaluated_and_bottomless_ones_refused(
-    address: str,  # noqa: F811
-) -> None:
+def test_deep_expressions_are_evaluated_and_bottomless_ones_refused(address: str) -> None:
     assert post(address, chain(500)).json() == {"result": 501}
     reply = post(address, chain(50_000))
     assert reply.status_code == 400
     assert reply.json()["error"]["message"] == "Expression is too deeply nested."
 
 
-def test_pixels_need_an_image_a_known_format_and_a_sound_grid(address: str) -> None:  # noqa: F811
+def test_pixels_need_an_image_a_known_format_and_a_sound_grid(address: str) -> None:
     session = requests.Session()
     session.trust_env = False
     url = f"{address}/v1/projects/{PROJECT}/image:computePixels"

@@ -11,13 +11,7 @@ import numpy as np
 import pytest
 import requests
 import xarray as xr
-from serving import (  # noqa: F401
-    PROJECT,
-    address,
-    client,
-    running,
-    small_world,
-)
+from serving import PROJECT, running
 from small_world import DW, L1C, S1, SmallWorld, expected_pixels
 
 from earth_engine_emulator.limits import Limits
@@ -37,8 +31,7 @@ def session() -> requests.Session:
 
 
 def test_discovery_names_this_server_and_version_one(
-    session: requests.Session,
-    address: str,  # noqa: F811
+    session: requests.Session, address: str
 ) -> None:
     document = session.get(f"{address}/$discovery/rest?version=v1", timeout=30).json()
     assert document["rootUrl"] == f"{address}/"
@@ -48,19 +41,14 @@ def test_discovery_names_this_server_and_version_one(
     assert {"filter", "view", "pageSize"} <= set(methods["listAssets"]["parameters"])
 
 
-def test_algorithms_are_the_packages_list(
-    session: requests.Session,
-    address: str,  # noqa: F811
-) -> None:
+def test_algorithms_are_the_packages_list(session: requests.Session, address: str) -> None:
     listed = session.get(f"{address}/v1/projects/{PROJECT}/algorithms", timeout=30).json()
     assert len(listed["algorithms"]) > 900
 
 
 @pytest.mark.parametrize("project", ["x", "Capitals-Are-Wrong", "ends-with-"])
 def test_a_project_that_cannot_be_is_not_found(
-    session: requests.Session,
-    address: str,  # noqa: F811
-    project: str,
+    session: requests.Session, address: str, project: str
 ) -> None:
     reply = session.post(f"{address}/v1/projects/{project}/value:compute", json=ONE, timeout=30)
     assert reply.status_code == 404
@@ -71,7 +59,7 @@ def test_a_project_that_cannot_be_is_not_found(
     }
 
 
-def test_paths_that_are_not_there(session: requests.Session, address: str) -> None:  # noqa: F811
+def test_paths_that_are_not_there(session: requests.Session, address: str) -> None:
     for reply in (
         session.get(f"{address}/v1/projects/{PROJECT}/operations", timeout=30),
         session.get(f"{address}/v1/projects/{PROJECT}/value:compute", timeout=30),
@@ -80,7 +68,7 @@ def test_paths_that_are_not_there(session: requests.Session, address: str) -> No
         assert reply.json()["error"]["status"] == "NOT_FOUND"
 
 
-def test_bodies_may_be_compressed(session: requests.Session, address: str) -> None:  # noqa: F811
+def test_bodies_may_be_compressed(session: requests.Session, address: str) -> None:
     url = f"{address}/v1/projects/{PROJECT}/value:compute"
     headers = {"content-encoding": "gzip", "content-type": "application/json"}
     packed = gzip.compress(json.dumps(ONE).encode())
@@ -102,10 +90,7 @@ def test_a_compressed_body_counts_unpacked(session: requests.Session) -> None:
     assert "payload size exceeds the limit: 10000 bytes" in reply.json()["error"]["message"]
 
 
-def test_bodies_that_are_not_json_are_refused(
-    session: requests.Session,
-    address: str,  # noqa: F811
-) -> None:
+def test_bodies_that_are_not_json_are_refused(session: requests.Session, address: str) -> None:
     url = f"{address}/v1/projects/{PROJECT}/value:compute"
     for body in (b"{", b"[1]", b"\xff\xfe"):
         reply = session.post(url, data=body, timeout=30)
@@ -113,10 +98,7 @@ def test_bodies_that_are_not_json_are_refused(
         assert "Invalid JSON" in reply.json()["error"]["message"]
 
 
-def test_every_computed_reply_says_its_cpu_seconds(
-    session: requests.Session,
-    address: str,  # noqa: F811
-) -> None:
+def test_every_computed_reply_says_its_cpu_seconds(session: requests.Session, address: str) -> None:
     url = f"{address}/v1/projects/{PROJECT}"
     good = session.post(f"{url}/value:compute", json=ONE, timeout=30)
     bad = session.post(f"{url}/image:computePixels", json=ONE, timeout=30)
@@ -148,9 +130,7 @@ def test_a_failure_of_the_world_is_an_internal_error(session: requests.Session) 
 
 @pytest.mark.usefixtures("client")
 @XEE_WARNINGS
-def test_xee_opens_a_collection_and_loads_its_pixels(
-    small_world: SmallWorld,  # noqa: F811
-) -> None:
+def test_xee_opens_a_collection_and_loads_its_pixels(small_world: SmallWorld) -> None:
     collection = (
         ee.ImageCollection(L1C)
         .filterBounds(ee.Geometry.Point([-75.5, 37.5]))
@@ -185,7 +165,7 @@ def test_xee_opens_a_collection_and_loads_its_pixels(
 
 @pytest.mark.usefixtures("client")
 @XEE_WARNINGS
-def test_xee_turns_masked_pixels_into_nan(small_world: SmallWorld) -> None:  # noqa: F811
+def test_xee_turns_masked_pixels_into_nan(small_world: SmallWorld) -> None:
     index = next(r.index for r in small_world.records(DW) if r.index.endswith("T18SVG"))
     labels = ee.ImageCollection(DW).filter(ee.Filter.eq("system:index", index))
     opened = xr.open_dataset(
@@ -202,7 +182,7 @@ def test_xee_turns_masked_pixels_into_nan(small_world: SmallWorld) -> None:  # n
 
 
 @pytest.mark.usefixtures("client")
-def test_ssl4eo_downloaders_calls_work(small_world: SmallWorld) -> None:  # noqa: F811
+def test_ssl4eo_downloaders_calls_work(small_world: SmallWorld) -> None:
     """The calls of the SSL4EO-S12 downloader: filter, sort, first, sampleRectangle, getInfo."""
     centre = ee.Geometry.Point([-75.5, 37.5])
     region = centre.buffer(1320).bounds()
