@@ -366,6 +366,13 @@ def contradict(family: str, values: Values, changes: Values) -> Mistake:
     return Mistake(f"contradiction {str(changes)[:60]}", text_of(values), values=params)
 
 
+# Made once: each of the cases that draws a whole file lists all of them.
+NESTED_KEYS = b"".join(b" " * depth + b"a:\n" for depth in range(300))
+MANY_KEYS = b"".join(b"a%d: 1\n" % number for number in range(700_000))
+LONG_TEXT = b"cube: " + b"x" * 10_000_000
+LONG_LIST = b"- 1\n" * 100_000
+
+
 def whole_file(rng: random.Random, family: str) -> Mistake:
     """Something else than settings where the file should be."""
     good = text_of(rng.choice(BASES[family]))
@@ -394,10 +401,10 @@ def whole_file(rng: random.Random, family: str) -> Mistake:
             Mistake("keys that are numbers", good + b"1: 2\n3.5: 4\n"),
             Mistake("no date", good + b"x: 2021-02-30\n"),
             Mistake("deeply nested", b"a: " + b"[" * 9000 + b"]" * 9000),
-            Mistake("deeply nested keys", b"".join(b" " * i + b"a:\n" for i in range(300))),
-            Mistake("10 MB", b"cube: " + b"x" * 10_000_000),
-            Mistake("10 MB of keys", b"".join(b"a%d: 1\n" % i for i in range(700_000))),
-            Mistake("a list of 10^5", b"".join(b"- 1\n" for _ in range(100_000))),
+            Mistake("deeply nested keys", NESTED_KEYS),
+            Mistake("10 MB", LONG_TEXT),
+            Mistake("10 MB of keys", MANY_KEYS),
+            Mistake("a list of 10^5", LONG_LIST),
             Mistake("no file", None),
             Mistake("a folder", None, file="folder.yaml/"),
             Mistake("a NUL byte in its name", None, file="a\0b.yaml"),
