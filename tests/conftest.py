@@ -23,7 +23,9 @@ settings.register_profile("fast", deadline=None, derandomize=True, print_blob=Tr
 settings.register_profile("campaign", parent=settings.get_profile("fast"), derandomize=False)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 
-# Tests run beside servers and workers: PyTorch's threads must not spin while they wait.
+# Tests run beside each other, servers and workers: a second thread for networks as small as theirs
+# costs more than it brings, and must not spin while it waits.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # A shell's background job ignores Ctrl-C, and so would everything that tests start from there.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -163,6 +164,20 @@ def resnet_run(cube: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return trained(cube, tmp_path_factory.mktemp("resnet"), "resnet50", 32, "s1_grd")
 
 
+@pytest.fixture(scope="module")
+def exported(vit_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the run's backbone and its card."""
+    folder = tmp_path_factory.mktemp("exported")
+    export_backbone(vit_run, folder / "vit.safetensors", "timm")
+    return folder
+
+
+@pytest.fixture
+def backbone(exported: Path, tmp_path: Path) -> Path:
+    """The same, a test's own."""
+    return shutil.copytree(exported, tmp_path / "own") / "vit.safetensors"
+
+
 def training_time_encoder(run: Path, name: str, bands: int, size: int) -> torch.nn.Module:
     encoder = make_encoder(name, num_bands=bands, image_size=size)
     encoder.load_state_dict(encoder_state(load_checkpoint(list_checkpoints(run)[-1])))
@@ -214,35 +229,31 @@ def test_torchvision_loads_a_resnet_strictly(resnet_run: Path, tmp_path: Path) -
         torch.testing.assert_close(model.eval()(images), ours(images), atol=1e-5, rtol=1e-5)
 
 
-def test_the_card_says_what_weights_need(vit_run: Path, tmp_path: Path, cube: str) -> None:
-    out = tmp_path / "vit.safetensors"
-    export_backbone(vit_run, out, "timm")
-    card = read_card(out)
+def test_the_card_says_what_weights_need(backbone: Path) -> None:
+    card = read_card(backbone)
     assert card.bands[0] == "s2_l1c B1"
     assert len(card.bands) == len(card.mean) == len(card.std) == 13
     assert card.image_size == 28
     assert card.cubes[0]["digest"]
-    text = out.with_suffix(".md").read_text()
+    text = backbone.with_suffix(".md").read_text()
     assert "| s2_l1c B12 | 1524.07 | 1136.54 |" in text
     assert "contains modified Copernicus Sentinel data" in text
-    out.with_suffix(".json").unlink()
+    backbone.with_suffix(".json").unlink()
     with pytest.raises(InputError, match="says which bands and which normalisation"):
-        load_encoder(out)
+        load_encoder(backbone)
 
 
-def test_cards_take_the_scores_of_each_method(vit_run: Path, cube: str, tmp_path: Path) -> None:
-    out = tmp_path / "vit.safetensors"
-    export_backbone(vit_run, out, "timm")
-    assert "Not probed yet" in out.with_suffix(".md").read_text()
-    knn = probe_backbone(out, [cube], "knn")
-    for found in (knn, probe_backbone(out, [cube], "linear"), knn):
-        record_scores(out, found)
-    page = out.with_suffix(".md").read_text()
+def test_cards_take_the_scores_of_each_method(backbone: Path, cube: str) -> None:
+    assert "Not probed yet" in backbone.with_suffix(".md").read_text()
+    knn = probe_backbone(backbone, [cube], "knn")
+    for found in (knn, probe_backbone(backbone, [cube], "linear"), knn):
+        record_scores(backbone, found)
+    page = backbone.with_suffix(".md").read_text()
     assert "Not probed yet" not in page
     assert page.count("| knn | micro |") == page.count("| linear | macro |") == 1
     assert f"| {knn.micro[0]:.4f} |" in page
     assert page.index("## Scores") < page.index("## Data and licences")
-    assert load_encoder(out)[1].probe["knn"]["num_test"] == knn.num_test
+    assert load_encoder(backbone)[1].probe["knn"]["num_test"] == knn.num_test
 
 
 def test_the_untrained_encoder_is_the_one_the_run_began_with(
@@ -260,14 +271,14 @@ def test_the_untrained_encoder_is_the_one_the_run_began_with(
     assert "as a run of softcon-cube began" in out.with_suffix(".md").read_text()
 
 
-def test_probes_say_what_they_miss(vit_run: Path, cube: str, tmp_path: Path) -> None:
-    out = tmp_path / "vit.safetensors"
-    export_backbone(vit_run, out, "timm")
+def test_probes_say_what_they_miss(
+    vit_run: Path, backbone: Path, cube: str, tmp_path: Path
+) -> None:
     with pytest.raises(InputError, match="give cpu, cuda, cuda:N or auto"):
-        probe_backbone(out, [cube], "knn", device="tpu")
+        probe_backbone(backbone, [cube], "knn", device="tpu")
     if not torch.cuda.is_available():
         with pytest.raises(InputError, match="no GPU that PyTorch sees"):
-            probe_backbone(out, [cube], "knn", device="cuda")
+            probe_backbone(backbone, [cube], "knn", device="cuda")
     with pytest.raises(InputError, match=r"absent\.safetensors does not exist"):
         probe_backbone(tmp_path / "absent.safetensors", [cube], "knn")
     with pytest.raises(InputError, match="export a run first"):
@@ -291,15 +302,13 @@ def test_exports_that_make_no_sense(
 
 @pytest.mark.parametrize(("method", "layers"), [("knn", 1), ("linear", 1), ("linear", 4)])
 def test_a_backbone_is_probed_on_the_splits(
-    vit_run: Path, cube: str, tmp_path: Path, method: str, layers: int
+    backbone: Path, cube: str, tmp_path: Path, method: str, layers: int
 ) -> None:
-    out = tmp_path / "vit.safetensors"
-    export_backbone(vit_run, out, "timm")
-    first = probe_backbone(out, [cube], method, num_layers=layers, cache=tmp_path / "kept")
+    first = probe_backbone(backbone, [cube], method, num_layers=layers, cache=tmp_path / "kept")
     kept = sorted((tmp_path / "kept").iterdir())
     assert len(kept) == 3
     changed = [path.stat().st_mtime_ns for path in kept]
-    again = probe_backbone(out, [cube], method, num_layers=layers, cache=tmp_path / "kept")
+    again = probe_backbone(backbone, [cube], method, num_layers=layers, cache=tmp_path / "kept")
     assert again == first
     assert [path.stat().st_mtime_ns for path in kept] == changed
     assert 0 < first.micro[0] <= 1
@@ -329,18 +338,14 @@ def test_fine_tuning_learns_and_is_repeatable(cube: str) -> None:
     assert learnt > chance + 0.1
 
 
-def test_fine_tuning_leaves_the_weights_file_alone(
-    vit_run: Path, cube: str, tmp_path: Path
-) -> None:
-    out = tmp_path / "vit.safetensors"
-    export_backbone(vit_run, out, "timm")
-    before = out.read_bytes()
+def test_fine_tuning_leaves_the_weights_file_alone(backbone: Path, cube: str) -> None:
+    before = backbone.read_bytes()
     found = finetune_backbone(
-        out, [cube], max_patches=16, settings=FinetuneSettings(epochs=1, batch_size=16)
+        backbone, [cube], max_patches=16, settings=FinetuneSettings(epochs=1, batch_size=16)
     )
     assert found.method == "finetune"
     assert found.num_train == 16
-    assert out.read_bytes() == before
+    assert backbone.read_bytes() == before
 
 
 def test_a_run_is_drawn(vit_run: Path, tmp_path: Path) -> None:
