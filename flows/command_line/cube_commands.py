@@ -106,7 +106,7 @@ def report(
     out: Annotated[Path, typer.Option(help="The HTML file to write.")],
     gallery: Annotated[int, typer.Option(min=0, help="Patches to show pictures of.")] = 12,
 ) -> int:
-    """Write a self-contained HTML report of a cube, or of a training run (a run's curves also as .svg)."""
+    """Write a self-contained HTML report of a cube, or of a run (curves also as .svg)."""
     if (Path(cube) / "run.json").is_file():
         from training.loop.run_report import write_run_report
 
