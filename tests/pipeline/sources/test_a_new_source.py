@@ -305,7 +305,7 @@ def test_without_registration_its_section_is_unknown(tmp_path: Path) -> None:
 
 def test_a_source_that_has_no_section_is_not_chosen_by_its_name(tmp_path: Path) -> None:
     values = {"cube": "c", "ssl4eo_s12": {"root": "data"}}
-    with pytest.raises(InputError, match="ssl4eo_s12 is not a setting here"):
+    with pytest.raises(InputError, match="earth_engine is missing.* ssl4eo_s12 is not a setting"):
         parse_build_settings(values, "import.yaml")
 
 
@@ -326,6 +326,13 @@ def test_a_package_that_is_broken_is_one_sentence(
     name = entries[0].split()[0]
     with pytest.raises(InputError, match=sentence):
         source_kind(name)
+
+
+def test_a_broken_package_does_not_stop_other_sources(
+    fog: None, packages: Path, tmp_path: Path
+) -> None:
+    install(packages, "one", "dust = nowhere.at_all:KIND")
+    assert registry.kind_of(read_build_settings(configuration(tmp_path))).name == "fog"
     assert registry.kind_of(earth_engine_settings()).name == "earth_engine"
 
 
