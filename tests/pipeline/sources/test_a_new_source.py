@@ -305,7 +305,7 @@ def test_without_registration_its_section_is_unknown(tmp_path: Path) -> None:
 
 def test_a_source_that_has_no_section_is_not_chosen_by_its_name(tmp_path: Path) -> None:
     values = {"cube": "c", "ssl4eo_s12": {"root": "data"}}
-    with pytest.raises(InputError, match="earth_engine is missing.* ssl4eo_s12 is not a setting"):
+    with pytest.raises(InputError, match=r"earth_engine is missing.* ssl4eo_s12 is not a setting"):
         parse_build_settings(values, "import.yaml")
 
 
