@@ -1,13 +1,18 @@
 # Each target creates .venv and installs what it needs; PIP_ARGS passes, say, a package index.
-PYTHON ?= python3.11
+# The newest of these that runs: a name may be there and still not start an interpreter.
+PYTHON ?= $(firstword $(foreach each,python3.13 python3.12 python3.11,\
+  $(shell $(each) -c 'import venv' 2>/dev/null && echo $(each))))
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP_ARGS ?=
 STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
+FAST := not slow and not campaign and not live_earth_engine
+VERSION := -c 'import sys; print(*sys.version_info[:2])'
+SAME_PYTHON = test "$$($(BIN)/python $(VERSION))" = "$$($(PYTHON) $(VERSION))"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint format test test-slow campaign demo demo-real bench docs wheels offline-base compose-offline-test clean
+.PHONY: help setup lint format test test-slow test-lowest campaign demo demo-real bench docs wheels offline-base compose-offline-test clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -15,16 +20,23 @@ help:  ## Show the targets
 setup: $(STAMP)  ## Create .venv and install everything, with the tested versions
 
 $(STAMP): pyproject.toml emulator/pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo 'no Python 3.11, 3.12 or 3.13 runs here: install one, or give PYTHON=...' >&2; exit 2; }
 	@echo 'Installing into $(VENV): some minutes, some 3 GB'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(SAME_PYTHON) || { echo '$(VENV) has another Python than $(PYTHON): make clean first, or give VENV=...' >&2; exit 2; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e ./emulator -e '.[dev]'
 	$(BIN)/python -m pip check
 	touch $@
 
-lint: $(STAMP)  ## ruff, mypy --strict, and who may import whom
+lint: $(STAMP)  ## ruff, mypy --strict, declared dependencies, workflows, and who may import whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/deptry .
+	cd emulator && ../$(BIN)/deptry .
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/bug.yml .github/ISSUE_TEMPLATE/idea.yml
 	$(PYTEST) -q tests/test_import_direction.py
 
 format: $(STAMP)  ## Let ruff mend what it can
@@ -32,10 +44,15 @@ format: $(STAMP)  ## Let ruff mend what it can
 	$(BIN)/ruff format .
 
 test: $(STAMP)  ## The fast suite: five minutes at most
-	$(PYTEST) -m "not slow and not campaign and not live_earth_engine"
+	$(PYTEST) -m "$(FAST)"
 
 test-slow: $(STAMP)  ## Short campaigns: 25 minutes at most
 	$(PYTEST) -m slow
+
+test-lowest:  ## The fast suite on the lowest versions that pyproject.toml allows
+	test -x $(VENV)-lowest/bin/python || python3.11 -m venv $(VENV)-lowest
+	$(VENV)-lowest/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints-lowest.txt -e ./emulator -e '.[dev]'
+	$(VENV)-lowest/bin/python -m pytest -m "$(FAST)" $(LOWEST_TESTS)
 
 campaign: $(STAMP)  ## Campaigns at full count
 	HYPOTHESIS_PROFILE=campaign $(PYTEST) -m campaign
@@ -69,7 +86,7 @@ compose-offline-test:  ## Bring the compose stack up from nothing, without a reg
 	docker/try_offline.sh
 
 clean:  ## Remove the environment and all caches
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build emulator/build *.egg-info emulator/*.egg-info
+	rm -rf $(VENV) $(VENV)-lowest .pytest_cache .mypy_cache .ruff_cache .hypothesis build emulator/build *.egg-info emulator/*.egg-info
 
 DATA ?= ../shared/data
 IMAGE_EXTRAS := build,emulator,flows,report,store
@@ -77,3 +94,5 @@ BASE_FOLDER := build/debian
 # To build the project itself; and what Debian's Python 3.11.2 needs and later ones do not.
 DEBIAN_ALSO := 'setuptools>=77' async-timeout
 BENCHMARKS ?=
+# What reads, writes and computes; the rest tests flows and pages, whose bounds are the tested ones.
+LOWEST_TESTS := tests/storage_schema tests/groundwork tests/pipeline tests/training
