@@ -11,7 +11,6 @@ import pytest
 import shapely
 from pyproj import Transformer
 
-from benchmarks.simulated_world import measure
 from earth_engine_emulator.simulated_world.ground import make_ground
 from earth_engine_emulator.simulated_world.lattices import PixelBox
 from earth_engine_emulator.simulated_world.mgrs_tiles import Tile, tile_named, tiles_touching
@@ -346,14 +345,3 @@ def test_labels_are_right_mostly_and_wrong_realistically(world: SimulatedWorld) 
     assert pairs
     for first, second in pairs:
         assert 0.6 < (first == second).mean() < 0.999
-
-
-@pytest.mark.slow
-def test_world_resembles_the_earth() -> None:
-    """In short form; ``python -m benchmarks.simulated_world`` looks at 500 places."""
-    found = measure(150)
-    assert found["usable_share"] > 0.8
-    assert 0.6 < found["linear_accuracy"] < 0.9
-    for name, band in found["bands"].items():
-        assert 0.6 < band["mean_ratio"] < 1.6, name
-        assert 0.5 < band["std_ratio"] < 1.7, name
