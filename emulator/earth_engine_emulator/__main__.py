@@ -4,14 +4,29 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
+from typing import NoReturn
+
+NAME = "earth-engine-emulator"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until Ctrl-C; return 2 with one sentence where something cannot be used."""
+    """Serve until Ctrl-C.
+
+    Args:
+        arguments: of the command line; by default those of the process.
+
+    Returns:
+        Exit code: 0, 2 after one sentence about a mistake, or 130 where Ctrl-C came before the
+        server listened.
+    """
+    given = read_arguments(arguments)
+    if given.version:
+        _say(f"{NAME} {version(NAME)}")
+        return 0
     # The service is imported after the arguments are read, so that --help answers at once.
-    given = _parser().parse_args(arguments)
     from earth_engine_emulator.command import fault_settings, run
     from earth_engine_emulator.errors import EmulatorError
     from earth_engine_emulator.settings import EmulatorSettings
@@ -32,8 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             say=_say,
         )
     except EmulatorError as error:
-        sys.stderr.write(f"earth-engine-emulator: {error}\n")
-        return 2
+        return _complain(str(error))
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 
@@ -42,15 +58,34 @@ def _say(line: str) -> None:
     sys.stdout.flush()
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="earth-engine-emulator",
+def _complain(sentence: str) -> int:
+    words = " ".join(sentence.split())
+    # Names of files may hold control characters, which would change the terminal.
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in words)
+    sys.stderr.write(f"{NAME}: {shown}\n")
+    return 2
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports a mistake in one sentence; argparse puts the whole usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        sys.exit(_complain(f"{message}; see --help"))
+
+
+def read_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse a command line; exit with code 2 and one sentence where it is wrong."""
+    parser = _Parser(
+        prog=NAME,
+        # An abbreviation that works today would be ambiguous with tomorrow's option.
+        allow_abbrev=False,
         description="Serve Earth Engine's REST interface on this machine, for trials, tests and "
         "teaching. The unmodified ee package works with it, without credentials and without a "
         "network. Ctrl-C stops it. It counts at /emulator/statistics and /emulator/faults.",
     )
     add = parser.add_argument
-    add("--port", type=_number(65_535), default=8585, help="port to listen on; 0 takes a free one")
+    add("--version", action="store_true", help="print the version and exit")
+    add("--port", type=_whole(65_535), default=8585, help="port to listen on; 0 takes a free one")
     add("--host", default="127.0.0.1", help="loopback address: 127.0.0.1, ::1 or localhost")
     add(
         "--exposed",
@@ -73,36 +108,41 @@ def _parser() -> argparse.ArgumentParser:
         metavar="KIND=PROBABILITY",
         help="one fault, say dropped_connection=0.05; may be given several times",
     )
-    add("--seed", type=_number(2**63 - 1), help="of the faults: another one hits other requests")
+    add("--seed", type=_whole(2**63 - 1), help="of the faults: another one hits other requests")
     add("--latency", type=_seconds, help="seconds that every reply waits; 0 for none")
     add(
         "--pool",
-        type=_number(1000),
+        type=_whole(1000),
         default=0,
         help="for benchmarks of a client: render so many replies per kind of request for pixels, "
         "then repeat them; the pixels are then wrong for their place",
     )
     add("--json", action="store_true", help="print address and settings as one line of JSON")
-    return parser
+    return parser.parse_args(arguments)
 
 
-class _number:  # noqa: N801 - argparse shows the name of the type
-    """A whole number between 0 and a limit."""
+def _whole(most: int) -> Callable[[str], int]:
+    """Return a parser of whole numbers from 0 to a limit."""
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-
-    def __call__(self, text: str) -> int:
-        number = int(text)
-        if not 0 <= number <= self._limit:
-            raise argparse.ArgumentTypeError(f"{text} is not between 0 and {self._limit}")
+    def parse(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = -1
+        if not 0 <= number <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {most:,}")
         return number
+
+    return parse
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not seconds >= 0:
-        raise argparse.ArgumentTypeError(f"{text} is not a time of 0 s or more")
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0.0 <= seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds, 0 or more")
     return seconds
 
 

@@ -136,8 +136,7 @@ def read_catalogue(folder: Path) -> dict[Path, Acquisition]:
     Raises:
         CatalogueError: there are none, one is wrong, or two describe the same image.
     """
-    if not folder.is_dir():
-        raise CatalogueError(f"{folder} is no folder: give the one with the catalogue's files")
+    check_folder(folder, "the catalogue's files")
     files = sorted(path for path in folder.iterdir() if path.suffix in {".yaml", ".yml"})
     if not files:
         raise CatalogueError(
@@ -155,6 +154,26 @@ def read_catalogue(folder: Path) -> dict[Path, Acquisition]:
             )
         acquisitions[path] = acquisition
     return acquisitions
+
+
+def check_folder(folder: Path, content: str) -> None:
+    """Refuse a path that is not a folder.
+
+    Args:
+        folder: the path.
+        content: what the folder should hold, for the sentence.
+
+    Raises:
+        CatalogueError: it is not a folder, or cannot be one.
+    """
+    try:
+        is_folder = folder.is_dir()
+    except OSError as error:  # its name is too long
+        raise CatalogueError(
+            f"{folder} cannot be read ({error.strerror}): give the folder with {content}"
+        ) from error
+    if not is_folder:
+        raise CatalogueError(f"{folder} is no folder: give the one with {content}")
 
 
 def read_acquisition(path: Path) -> Acquisition:

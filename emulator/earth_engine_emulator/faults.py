@@ -400,7 +400,9 @@ async def _lost(receive: Receive) -> None:
 def _connection(scope: Scope) -> _Transport:
     connection = scope.get("extensions", {}).get(CONNECTION)
     if connection is None:
-        raise RuntimeError("this server cannot hang up: start the app with emulator.running")
+        raise RuntimeError(
+            "this server cannot hang up: start the app with earth_engine_emulator.running"
+        )
     return cast("_Transport", connection)
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import pyproj
 import shapely
 
-from earth_engine_emulator.catalogue import Acquisition, BandEntry, read_catalogue
+from earth_engine_emulator.catalogue import Acquisition, BandEntry, check_folder, read_catalogue
 from earth_engine_emulator.errors import CatalogueError
 from earth_engine_emulator.raster_files import RasterFacts, RasterFiles
 from earth_engine_emulator.worlds import Band, Bounds, ImageRecord, LonLat, Pixels, Valid
@@ -72,8 +72,7 @@ class RasterFolder:
     """
 
     def __init__(self, folder: Path, catalogue_folder: Path | None = None) -> None:
-        if not folder.is_dir():
-            raise CatalogueError(f"{folder} is no folder: give the one with the rasters")
+        check_folder(folder, "the rasters")
         self._folder = folder.resolve()
         self._files = RasterFiles()
         self._images: dict[str, _Image] = {}

@@ -1,11 +1,14 @@
 """For tests of code that uses Earth Engine: a pytest plugin with fixtures, and small rasters.
 
-# conftest.py
-pytest_plugins = ["earth_engine_emulator.testing"]
+In ``conftest.py``::
 
-def test_my_script(simulated_emulator, earth_engine):
-ee = earth_engine(simulated_emulator)
-assert ee.Number(1).add(1).getInfo() == 2
+    pytest_plugins = ["earth_engine_emulator.testing"]
+
+In a test::
+
+    def test_my_script(simulated_emulator, earth_engine):
+        ee = earth_engine(simulated_emulator)
+        assert ee.Number(1).add(1).getInfo() == 2
 """
 
 from __future__ import annotations
@@ -34,9 +37,12 @@ Client = Callable[[str], ModuleType]
 
 @pytest.fixture(scope="session", autouse=True)
 def _loopback_without_proxy() -> Iterator[None]:
+    """Keep a proxy out of the way of every test: emulators listen on loopback."""
+    others = os.environ.get("no_proxy") or os.environ.get("NO_PROXY", "")
     with pytest.MonkeyPatch.context() as patch:
-        others = os.environ.get("NO_PROXY", "")
-        patch.setenv("NO_PROXY", f"{others},127.0.0.1,localhost".lstrip(","))
+        # requests and urllib prefer the lower-case name where both are set.
+        for name in ("no_proxy", "NO_PROXY"):
+            patch.setenv(name, f"{others},127.0.0.1,localhost".lstrip(","))
         yield
 
 

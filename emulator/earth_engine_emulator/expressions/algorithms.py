@@ -87,7 +87,7 @@ def client_file(name: str) -> bytes:
     if found is None or found.origin is None:
         raise FileNotFoundError(
             "the emulator takes Earth Engine's algorithm list from the package earthengine-api, "
-            "which is not installed: pip install 'softcon-cube[emulator]'"
+            "which is not installed: pip install earth-engine-emulator"
         )
     return (Path(found.origin).parent / name).read_bytes()
 
