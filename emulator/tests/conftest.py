@@ -14,8 +14,8 @@ from small_world import SmallWorld
 
 from earth_engine_emulator.limits import Limits
 
-# Without a deadline: machines are shared, and no test asserts on time. It is loaded by the options in
-# pyproject.toml: beside another project's tests, that project's profile holds.
+# Without a deadline: machines are shared, and no test asserts on time. The options in pyproject.toml
+# load it: beside another project's tests, that project's profile holds.
 settings.register_profile("emulator", deadline=None, derandomize=True, print_blob=True)
 
 
