@@ -133,7 +133,7 @@ def shown(value: object) -> str:
     try:
         return _cut(repr(value))
     except ValueError:
-        # Python prints no int of more than 4,300 digits, but YAML's hexadecimal notation makes them.
+        # Python prints no int of more than 4,300 digits; YAML's hexadecimal notation makes them.
         return "(a number too long to show)"
 
 

@@ -14,7 +14,7 @@ from small_world import SmallWorld
 
 from earth_engine_emulator.limits import Limits
 
-# Without a deadline: machines are shared, and no test asserts on time. The options in pyproject.toml
+# Without a deadline: machines are shared, and no test asserts on time. Options in pyproject.toml
 # load it: beside another project's tests, that project's profile holds.
 settings.register_profile("emulator", deadline=None, derandomize=True, print_blob=True)
 
