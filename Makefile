@@ -51,7 +51,7 @@ test-slow: $(STAMP)  ## Short campaigns: 25 minutes at most
 
 test-lowest:  ## The fast suite on the lowest versions that pyproject.toml allows
 	test -x $(VENV)-lowest/bin/python || python3.11 -m venv $(VENV)-lowest
-	$(VENV)-lowest/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints-lowest.txt -e ./emulator -e '.[dev]'
+	$(VENV)-lowest/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints-lowest.txt -e ./emulator -e '.[build,emulator,report,store,train]' pytest hypothesis rasterstats
 	$(VENV)-lowest/bin/python -m pytest -m "$(FAST)" $(LOWEST_TESTS)
 
 campaign: $(STAMP)  ## Campaigns at full count

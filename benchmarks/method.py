@@ -39,7 +39,7 @@ from training.distributed import processes
 from training.evaluation.features import LabelledFeatures, features_of_cubes, labelled_patches
 from training.evaluation.probe import score
 from training.loop.steps import set_learning_rate, training_step
-from training.network.siamese import SiameseNetwork, follow
+from training.network.siamese import SiameseNetwork, update_momentum_branch
 from training.objective.label_similarity import label_similarity
 from training.objective.losses import soft_loss
 from training.pretrain import Run, batches_of, prepare
@@ -99,8 +99,8 @@ def permuted(index: PatchIndex, seed: int) -> PatchIndex:
 
 def train(settings: RunSettings, *, permute: bool = False) -> Run:
     """Train as `training.pretrain` does, without logs and checkpoints."""
-    with processes("cpu") as who:
-        run = prepare(settings, who)
+    with processes("cpu") as ranks:
+        run = prepare(settings, ranks)
         if permute:
             run.index = permuted(run.index, settings.seed)
         run.network.train()
@@ -114,7 +114,7 @@ def train(settings: RunSettings, *, permute: bool = False) -> Run:
             set_learning_rate(run.optimiser, rate)
             torch.manual_seed(settings.seed * 1_000_003 + run.step)
             training_step(run.network, batches, run.optimiser, settings.loss)
-            follow(
+            update_momentum_branch(
                 run.network,
                 ema_momentum(run.step, start=settings.model.ema_start, total_steps=run.total_steps),
             )
@@ -129,7 +129,7 @@ def features(run: Run, split: Split) -> LabelledFeatures:
         split,
         run.network.base_encoder,
         run.views,
-        run.who.device,
+        run.ranks.device,
         max_patches=MAX_PATCHES,
     )
 
@@ -214,8 +214,8 @@ def compare_arms(cube: str, epochs: int) -> dict[str, Any]:
     found["pixel statistics"] = as_row([pixels] * len(SEEDS))
     untrained = []
     for seed in SEEDS:
-        with processes("cpu") as who:
-            run = prepare(settings_of(cube, "contrastive only", seed, RATES[0], epochs), who)
+        with processes("cpu") as ranks:
+            run = prepare(settings_of(cube, "contrastive only", seed, RATES[0], epochs), ranks)
         untrained.append(test_scores(run))
     found["random init"] = as_row(untrained)
     for arm in ARMS:
@@ -252,8 +252,8 @@ def free_vectors(cube: str, steps: int) -> dict[str, float]:
         reached = loss(free, free)
         reached.backward()
         optimiser.step()
-    with processes("cpu") as who:
-        run = prepare(settings, who)
+    with processes("cpu") as ranks:
+        run = prepare(settings, ranks)
     images = run.views.plain(PatchReader(index, settings.data.modality).read(refs).pixels, 48)
     model = settings.model.model_copy(update={"token_drop": 0.0})
     torch.manual_seed(0)
@@ -272,7 +272,7 @@ def free_vectors(cube: str, steps: int) -> dict[str, float]:
         now = loss(query, key)
         now.backward()
         adam.step()
-        follow(network, 0.9)
+        update_momentum_branch(network, 0.9)
         values.append(now.item())
     return {
         "free_vectors": reached.item(),

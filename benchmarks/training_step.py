@@ -26,7 +26,7 @@ from benchmarks.training_cube import make_cube
 from training.config import parse_run_settings
 from training.distributed import processes
 from training.loop.steps import ViewPair, set_learning_rate, training_step
-from training.network.siamese import follow
+from training.network.siamese import update_momentum_branch
 from training.pretrain import Run, batches_of, make_pair, prepare
 from training.reading.patch_reader import PatchBatch, PatchRefs
 from training.schedules import ema_momentum
@@ -40,8 +40,8 @@ def step(run: Run, batches: Any) -> None:
     precision = torch.bfloat16 if run.settings.precision == "bf16" else None
     run.network.train()
     training_step(run.network, batches, run.optimiser, run.settings.loss, precision=precision)
-    follow(run.network, ema_momentum(run.step, start=0.99, total_steps=100))
-    if run.who.device.type == "cuda":
+    update_momentum_branch(run.network, ema_momentum(run.step, start=0.99, total_steps=100))
+    if run.ranks.device.type == "cuda":
         torch.cuda.synchronize()
 
 
@@ -72,13 +72,13 @@ def measure(cube: str, repeats: int, *, gpu: bool) -> dict[str, Any]:
         },
         "benchmark",
     )
-    with processes(settings.device) as who:
-        run = prepare(settings, who)
+    with processes(settings.device) as ranks:
+        run = prepare(settings, ranks)
         set_learning_rate(run.optimiser, 1e-5)
         reading = batches_of(run)
         patches = run.order.patches(0)
         kept = [
-            on_device(run.reader.read(PatchRefs(patches.rows, seasons)), who.device)
+            on_device(run.reader.read(PatchRefs(patches.rows, seasons)), ranks.device)
             for seasons in (patches.first, patches.second)
         ]
 

@@ -31,7 +31,7 @@ class Processes:
     device: torch.device
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this process writes logs and checkpoints."""
         return self.rank == 0
 

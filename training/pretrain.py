@@ -40,7 +40,7 @@ from training.loop.steps import (
     set_learning_rate,
     training_step,
 )
-from training.network.siamese import SiameseNetwork, follow
+from training.network.siamese import SiameseNetwork, update_momentum_branch
 from training.objective.label_similarity import needs_fractions
 from training.reading.cube_files import CubeFiles
 from training.reading.patch_index import PatchIndex, open_index, read_statistics
@@ -64,7 +64,7 @@ class Run:
 
     settings: RunSettings
     folder: Path
-    who: Processes
+    ranks: Processes
     index: PatchIndex
     order: SampleOrder
     reader: PatchReader
@@ -100,13 +100,13 @@ def pretrain(settings: RunSettings, resume: str = "auto", log: Any = None) -> Pa
         TrainingError: a patch cannot be read, the loss is not finite, or the device is too small.
         SystemExit: code 3 after a signal: saved, to be resumed.
     """
-    with processes(settings.device) as who:
+    with processes(settings.device) as ranks:
         _make_repeatable(settings)
-        run = prepare(settings, who)
+        run = prepare(settings, ranks)
         state = find_checkpoint(run.folder, resume)
         if state is not None:
             _restore(run, state)
-        if who.leads:
+        if ranks.is_main:
             make_folder(run.folder)
             (run.folder / REQUEUE_NAME).unlink(missing_ok=True)
             _describe(run)
@@ -115,7 +115,7 @@ def pretrain(settings: RunSettings, resume: str = "auto", log: Any = None) -> Pa
         return run.folder
 
 
-def prepare(settings: RunSettings, who: Processes) -> Run:
+def prepare(settings: RunSettings, ranks: Processes) -> Run:
     """Open what a run reads and make what it trains; nothing is written.
 
     Raises:
@@ -123,42 +123,42 @@ def prepare(settings: RunSettings, who: Processes) -> Run:
     """
     index = open_index(settings.data, Split.TRAIN)
     per_batch = settings.batch_size // settings.optimiser.accumulate
-    if settings.batch_size % (settings.optimiser.accumulate * who.world_size):
+    if settings.batch_size % (settings.optimiser.accumulate * ranks.world_size):
         raise InputError(
-            f"batch_size {settings.batch_size} is no multiple of {who.world_size} processes x "
+            f"batch_size {settings.batch_size} is not a multiple of {ranks.world_size} processes x "
             f"{settings.optimiser.accumulate} accumulated batches"
         )
-    order = SampleOrder(index.complete, settings.seed, per_batch, who.rank, who.world_size)
+    order = SampleOrder(index.complete, settings.seed, per_batch, ranks.rank, ranks.world_size)
     if order.steps_per_epoch < settings.optimiser.accumulate:
         raise InputError(
             f"batch_size {settings.batch_size} is more than the {len(index)} locations of the "
             "train split: lower it, or give more cubes"
         )
     statistics = read_statistics(settings.data)
-    views = ViewMaker(settings.data.modality, statistics, settings.views).to(who.device)
+    views = ViewMaker(settings.data.modality, statistics, settings.views).to(ranks.device)
     torch.manual_seed(settings.seed)
     network = SiameseNetwork(settings.model, settings.data.num_bands, settings.views.image_size).to(
-        who.device
+        ranks.device
     )
-    if who.device.type == "cuda":
+    if ranks.device.type == "cuda":
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if who.world_size > 1:
+        if ranks.world_size > 1:
             network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
     return Run(
         settings=settings,
         folder=Path(settings.out),
-        who=who,
+        ranks=ranks,
         index=index,
         order=order,
         reader=PatchReader(
             index,
             settings.data.modality,
-            pin=who.device.type == "cuda",
+            pin=ranks.device.type == "cuda",
             skip_unreadable=settings.data.unreadable == "skip",
         ),
         views=views,
         network=network,
-        optimiser=make_optimiser(network, settings.optimiser, fused=who.device.type == "cuda"),
+        optimiser=make_optimiser(network, settings.optimiser, fused=ranks.device.type == "cuda"),
     )
 
 
@@ -175,15 +175,15 @@ def _loop(run: Run, lines: RunLog | None) -> None:
             total_steps=run.total_steps,
         )
         set_learning_rate(run.optimiser, rate)
-        _seed_step(settings.seed, run.step, run.who.rank)
+        _seed_step(settings.seed, run.step, run.ranks.rank)
         run.network.train()
-        with _room(run):
+        with _explain_out_of_memory(run):
             terms, queries = training_step(
                 trained,
                 batches,
                 run.optimiser,
                 settings.loss,
-                rank=run.who.rank,
+                rank=run.ranks.rank,
                 precision=torch.bfloat16 if settings.precision == "bf16" else None,
                 clip_norm=settings.optimiser.clip_norm,
             )
@@ -191,7 +191,7 @@ def _loop(run: Run, lines: RunLog | None) -> None:
         momentum = ema_momentum(
             run.step, start=settings.model.ema_start, total_steps=run.total_steps
         )
-        follow(run.network, momentum)
+        update_momentum_branch(run.network, momentum)
         run.step += 1
         if not torch.isfinite(terms.total):
             raise _not_finite(run, terms)
@@ -216,16 +216,16 @@ def _loop(run: Run, lines: RunLog | None) -> None:
         paused_at = time.monotonic()
         if epoch_ends:
             _evaluate(run, lines)
-        stop = any_rank(bool(run.stop_wanted), run.who.device)
+        stop = any_rank(bool(run.stop_wanted), run.ranks.device)
         minutes = (time.monotonic() - saved_at) / 60
-        if epoch_ends or stop or any_rank(minutes >= settings.checkpoint_minutes, run.who.device):
+        if epoch_ends or stop or any_rank(minutes >= settings.checkpoint_minutes, run.ranks.device):
             _save(run)
             saved_at = time.monotonic()
         logged_at += time.monotonic() - paused_at  # The pace is that of training.
         if stop and run.step < run.total_steps:
             if lines is not None:
                 lines.say(f"asked to stop: saved step {run.step}; the same command goes on")
-            if run.who.leads:
+            if run.ranks.is_main:
                 (run.folder / REQUEUE_NAME).touch()
             raise SystemExit(REQUEUED)
 
@@ -276,12 +276,14 @@ def make_pair(run: Run, first: PatchBatch, second: PatchBatch, number: int) -> V
     first, second = _both_readable(run, first, second)
     generator = torch.Generator().manual_seed(
         int(
-            np.random.default_rng((run.settings.seed, _VIEWS, number, run.who.rank)).integers(2**62)
+            np.random.default_rng((run.settings.seed, _VIEWS, number, run.ranks.rank)).integers(
+                2**62
+            )
         )
     )
     views, vectors, known = [], [], []
     fractions = needs_fractions(run.settings.loss.similarity)
-    device = run.who.device
+    device = run.ranks.device
     for position, batch in enumerate((first, second)):
         drawn = draw_parameters(run.settings.views, len(batch.refs), position, generator)
         pixels = {
@@ -338,7 +340,7 @@ def _evaluate(run: Run, lines: RunLog | None) -> None:
     if lines is not None:
         from training.evaluation.validation import validate
 
-        found = validate(run.settings, run.network.base_encoder, run.views, run.who.device)
+        found = validate(run.settings, run.network.base_encoder, run.views, run.ranks.device)
         if found:
             lines.write({"step": run.step, "epoch": float(epoch), **found})
             said = ", ".join(f"{name} {value:.4f}" for name, value in found.items())
@@ -349,8 +351,8 @@ def _wrap(run: Run) -> nn.Module:
     network: nn.Module = run.network
     if run.settings.compile:
         network = torch.compile(network)  # type: ignore[assignment]
-    if run.who.world_size > 1:
-        devices = [run.who.device.index] if run.who.device.type == "cuda" else None
+    if run.ranks.world_size > 1:
+        devices = [run.ranks.device.index] if run.ranks.device.type == "cuda" else None
         # Buffers of BatchNorm are synchronised (GPU) or each rank's own; rank 0's are saved.
         network = nn.parallel.DistributedDataParallel(
             network, device_ids=devices, broadcast_buffers=False
@@ -375,7 +377,7 @@ def _seed_step(seed: int, step: int, rank: int) -> None:
 
 
 def _save(run: Run) -> None:
-    if run.who.leads:
+    if run.ranks.is_main:
         save_checkpoint(
             run.folder,
             run.step,
@@ -385,7 +387,7 @@ def _save(run: Run) -> None:
                 "optimiser": run.optimiser.state_dict(),
                 "settings": run.settings.model_dump(mode="json"),
                 "locations": len(run.index),
-                "world_size": run.who.world_size,
+                "world_size": run.ranks.world_size,
             },
             run.settings.keep_checkpoints,
         )
@@ -432,8 +434,8 @@ def _describe(run: Run) -> None:
         "mean": list(statistics.mean),
         "std": list(statistics.std),
         "statistics": statistics.origin,
-        "world_size": run.who.world_size,
-        "device": str(run.who.device),
+        "world_size": run.ranks.world_size,
+        "device": str(run.ranks.device),
         "python": platform.python_version(),
         "software": {
             name: version(name)
@@ -474,13 +476,13 @@ def _not_finite(run: Run, terms: LossTerms) -> NonFiniteLossError:
 
 
 @contextlib.contextmanager
-def _room(run: Run) -> Iterator[None]:
+def _explain_out_of_memory(run: Run) -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
         raise OutOfMemoryError(
-            f"{run.who.device} has no room for a step of {run.settings.batch_size} patches: raise "
-            "optimiser.accumulate, or lower batch_size, views.image_size or model.hidden"
+            f"{run.ranks.device} has no room for a step of {run.settings.batch_size} patches: "
+            "raise optimiser.accumulate, or lower batch_size, views.image_size or model.hidden"
         ) from error
 
 
@@ -502,7 +504,7 @@ def _signals(run: Run) -> Iterator[None]:
 
 
 def _run_log(run: Run, stream: Any) -> contextlib.AbstractContextManager[RunLog | None]:
-    if run.who.leads:
+    if run.ranks.is_main:
         return RunLog(run.folder, run.step, stream)
     return contextlib.nullcontext()
 

@@ -107,7 +107,7 @@ def level_pairs(
     differs = pair & (ids[..., l1c] != ids[..., l2a])
     flagged = pair & (arrays.status_reason[..., l2a] == StatusReason.ACQUISITION_DIFFERS)
     days = _days_between(arrays.acquisition_time[..., l1c], arrays.acquisition_time[..., l2a])
-    apart = np.abs(days[differs & ~np.isnan(days)])
+    days_apart = np.abs(days[differs & ~np.isnan(days)])
     examples = tuple(
         DifferingPair(
             str(arrays.location_id[n]),
@@ -122,8 +122,8 @@ def level_pairs(
         int(np.count_nonzero(pair)),
         int(np.count_nonzero(differs)),
         int(np.count_nonzero(flagged)),
-        float(np.median(apart)) if apart.size else None,
-        float(apart.max()) if apart.size else None,
+        float(np.median(days_apart)) if days_apart.size else None,
+        float(days_apart.max()) if days_apart.size else None,
         examples,
     )
 

@@ -19,15 +19,15 @@ def main(folder: Path) -> None:
     # Ranks have different numbers of labelled pairs: the mean is over all pairs all the same.
     labelled = torch.rand(2, 8, generator=generator) < torch.tensor([0.9] * 4 + [0.4] * 4)
     settings = LossSettings(soft_weight=0.7)
-    with processes("cpu") as who:
-        share = slice(who.rank * 4, who.rank * 4 + 4)
+    with processes("cpu") as ranks:
+        share = slice(ranks.rank * 4, ranks.rank * 4 + 4)
         own = queries[:, share].clone().requires_grad_()
         found = objective(
-            own, keys[:, share], labels[:, share], labelled[:, share], settings, who.rank
+            own, keys[:, share], labels[:, share], labelled[:, share], settings, ranks.rank
         )
         found.total.backward()
-        save(folder / f"rank{who.rank}.pt", found, own)
-    if who.leads:
+        save(folder / f"rank{ranks.rank}.pt", found, own)
+    if ranks.is_main:
         own = queries.clone().requires_grad_()
         found = objective(own, keys, labels, labelled, settings)
         found.total.backward()

@@ -107,8 +107,8 @@ _NOTHING: Final = MeanAveragePrecision(float("nan"), float("nan"), ())
 def _gradients(x: Tensor, y: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     """Return the gradients of the mean binary cross-entropy for every head at once."""
     logits = torch.einsum("nd,hdc->hnc", x, weight) + bias[:, None]
-    apart = (torch.sigmoid(logits) - y) / y.numel() * y.shape[1]
-    return torch.einsum("nd,hnc->hdc", x, apart), apart.sum(dim=1)
+    residual = (torch.sigmoid(logits) - y) / y.numel() * y.shape[1]
+    return torch.einsum("nd,hnc->hdc", x, residual), residual.sum(dim=1)
 
 
 def _adam(parameter: Tensor, grad: Tensor, moments: list[Tensor], rate: Tensor, step: int) -> None:

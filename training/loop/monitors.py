@@ -26,13 +26,13 @@ def collapse_monitors(first: Tensor, second: Tensor) -> dict[str, float]:
         `effective_rank`: 1 to min(N, D).
     """
     a, b = F.normalize(first.float(), dim=1), F.normalize(second.float(), dim=1)
-    apart = torch.pdist(a) ** 2
+    squared_distance = torch.pdist(a) ** 2
     singular = torch.linalg.svdvals(a - a.mean(dim=0))
     share = singular / singular.sum().clamp(min=1e-12)
     entropy = -(share * share.clamp(min=1e-12).log()).sum()
     return {
         "feature_std": float(a.std(dim=0).mean() * a.shape[1] ** 0.5),
         "alignment": float(((a - b) ** 2).sum(dim=1).mean()),
-        "uniformity": float(torch.exp(-2 * apart).mean().clamp(min=1e-12).log()),
+        "uniformity": float(torch.exp(-2 * squared_distance).mean().clamp(min=1e-12).log()),
         "effective_rank": float(entropy.exp()),
     }

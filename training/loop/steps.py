@@ -76,7 +76,7 @@ def objective(
             )
         )
         similarity = label_similarity(labels[query], all_labels, settings.similarity)
-        apart, count = soft_loss(
+        soft_sum, count = soft_loss(
             queries[query],
             all_keys,
             similarity,
@@ -85,7 +85,7 @@ def objective(
             temperature=settings.soft_temperature,
             bias=settings.soft_bias,
         )
-        soft.append(apart / mean_over_ranks(count).clamp(min=1e-6))
+        soft.append(soft_sum / mean_over_ranks(count).clamp(min=1e-6))
     first, second = sum(contrastive, torch.zeros(())), sum(soft, torch.zeros(()))
     total = settings.contrastive_weight * first + settings.soft_weight * second
     return LossTerms(total, first, second)

@@ -80,7 +80,7 @@ class SiameseNetwork(nn.Module):
 
 
 @torch.no_grad()
-def follow(network: SiameseNetwork, momentum: float) -> None:
+def update_momentum_branch(network: SiameseNetwork, momentum: float) -> None:
     """Move the momentum branch: parameters by the moving average, buffers copied.
 
     Called once per optimiser step, not per batch.

@@ -224,11 +224,11 @@ def _rank(
     """Return the sort key of a season's images: the best is least, and equals have an order."""
 
     def key(image: Candidate) -> tuple[float, float, str]:
-        apart = days_apart(image.time_ms, window.centre_ms)
+        days = days_apart(image.time_ms, window.centre_ms)
         cloud = image.cloud_percentage or 0.0
         first, second = {
-            "least_cloudy": (cloud, apart),
-            "nearest": (apart, cloud),
+            "least_cloudy": (cloud, days),
+            "nearest": (days, cloud),
             "newest": (-float(image.time_ms), cloud),
         }[settings.order]
         return first, second, image.id
@@ -279,8 +279,8 @@ def _choose_nearest(
     usable: list[Candidate] = []
     reasons: list[StatusReason] = []
     for image in listing.images.get(product, ()):
-        apart = days_apart(image.time_ms, anchor.time_ms)
-        if apart > settings.s1.max_days_apart:
+        days = days_apart(image.time_ms, anchor.time_ms)
+        if days > settings.s1.max_days_apart:
             continue  # It may belong to another season.
         if not image.contains_patch:
             reasons.append(StatusReason.OUTSIDE_FOOTPRINT)

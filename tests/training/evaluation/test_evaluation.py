@@ -262,8 +262,8 @@ def test_the_untrained_encoder_is_the_one_the_run_began_with(
     out = tmp_path / "untrained.safetensors"
     export_backbone(vit_run, out, "timm", untrained=True)
     record = json.loads((vit_run / "run.json").read_text())
-    with processes("cpu") as who:
-        begun = prepare(parse_run_settings(record["settings"], "run.json"), who).network
+    with processes("cpu") as ranks:
+        begun = prepare(parse_run_settings(record["settings"], "run.json"), ranks).network
     weights = read_weights(out)
     for name, value in begun.base_encoder.state_dict().items():
         torch.testing.assert_close(weights[name], value, rtol=0, atol=0)

@@ -13,7 +13,7 @@ from training.config import LossSettings, ModelSettings, OptimiserSettings
 from training.loop.monitors import collapse_monitors
 from training.loop.steps import ViewPair, make_optimiser, set_learning_rate, training_step
 from training.network.encoders import first_layer, make_encoder, pooled_layers, weight_layers
-from training.network.siamese import SiameseNetwork, follow
+from training.network.siamese import SiameseNetwork, update_momentum_branch
 from training.schedules import ema_momentum, learning_rate
 
 VIT, RESNET = "vit_tiny_patch16_224", "resnet18"
@@ -105,7 +105,7 @@ def test_momentum_branch_follows_per_step_and_copies_buffers() -> None:
         for parameter in network.base_encoder.parameters():
             parameter.add_(1.0)
         network.base_encoder.bn1.running_mean.fill_(3.0)
-    follow(network, 0.9)
+    update_momentum_branch(network, 0.9)
     for name, parameter in network.momentum_encoder.named_parameters():
         torch.testing.assert_close(parameter, before[name] + 0.1)
     assert (network.momentum_encoder.bn1.running_mean == 3.0).all()
@@ -121,7 +121,7 @@ def test_steps_lower_the_loss(encoder: str) -> None:
     losses = []
     for _ in range(12):
         terms, _ = training_step(network, [batch], optimiser, LossSettings())
-        follow(network, 0.9)
+        update_momentum_branch(network, 0.9)
         losses.append(terms.total.item())
     assert losses[-1] < losses[0] - 0.05
 
