@@ -18,6 +18,7 @@ import psutil
 
 for name in ("fork", "getuid", "geteuid", "getpgid", "killpg", "setsid", "sched_getaffinity"):
     delattr(os, name)
+os.process_cpu_count = os.cpu_count  # what Python 3.13 does where there is no sched_getaffinity
 for name in ("SIGHUP", "SIGKILL", "SIGUSR1", "SIGUSR2", "SIGALRM"):
     delattr(signal, name)
 hidden = {"fcntl", "grp", "pty", "pwd", "resource", "syslog", "termios", "tty"}
