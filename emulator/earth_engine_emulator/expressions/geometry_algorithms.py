@@ -278,7 +278,10 @@ def _simplify(source: Any, max_error: Any, projection: Projection | None) -> Any
 
 
 @algorithm("Geometry.transform", "Feature.transform")
-def _transform(source: Any, projection: Projection, _max_error: Any, geodesic: bool | None) -> Any:
+def _transform(
+    source: Any, projection: Projection, _max_error: Any, geodesic: bool | None = None
+) -> Any:
+    # The algorithm list of earthengine-api 1.7.32 has no `geodesic`, that of 1.7.36 has it.
     geometry = promote(source, "Geometry", "Geometry.transform", "geometry")
     if geometry.projection == projection and geodesic in (None, geometry.geodesic):
         return source
