@@ -86,7 +86,7 @@ compose-offline-test:  ## Bring the compose stack up from nothing, without a reg
 	docker/try_offline.sh
 
 clean:  ## Remove the environment and all caches
-	rm -rf $(VENV) $(VENV)-lowest .pytest_cache .mypy_cache .ruff_cache .hypothesis build emulator/build *.egg-info emulator/*.egg-info
+	rm -rf $(VENV) $(VENV)-lowest .pytest_cache emulator/.pytest_cache .mypy_cache .ruff_cache .hypothesis build emulator/build *.egg-info emulator/*.egg-info
 
 DATA ?= ../shared/data
 IMAGE_EXTRAS := build,emulator,flows,report,store

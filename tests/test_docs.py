@@ -39,7 +39,15 @@ ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = sorted(p.relative_to(DOCS).as_posix() for p in DOCS.rglob("*.md"))
 GROUPS = typer.main.get_command(app).commands
-PACKAGES = ("groundwork", "pages", "storage_schema", "pipeline", "emulator", "training", "flows")
+PACKAGES = (
+    "groundwork",
+    "pages",
+    "storage_schema",
+    "pipeline",
+    "emulator/earth_engine_emulator",
+    "training",
+    "flows",
+)
 
 
 @dataclass(frozen=True)

@@ -80,6 +80,21 @@ def modules(package: str) -> list[Path]:
     return sorted((folder / package).rglob("*.py"))
 
 
+def test_the_emulator_s_tests_and_examples_import_nothing_of_ours() -> None:
+    """They belong to its distribution, which is tested without the rest of the repository."""
+    paths = sorted((ROOT / "emulator").rglob("*.py"))
+    assert {path.relative_to(ROOT / "emulator").parts[0] for path in paths} == {
+        "earth_engine_emulator",
+        "examples",
+        "tests",
+    }
+    for path in paths:
+        imported = {name.split(".")[0] for name in imported_modules(path)}
+        assert not imported & (set(ALLOWED) | {"benchmarks", "docs", "tests"}) - {
+            "earth_engine_emulator"
+        }, path
+
+
 def floor_of(package: str, room: str) -> int:
     floors = [number for number, rooms in enumerate(FLOORS[package]) if room in rooms]
     assert len(floors) == 1, f"{package}/{room} stands on no floor, or on two: {floors}"

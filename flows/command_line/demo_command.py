@@ -35,6 +35,7 @@ def demo(
     Emulator, rebuild, seal, audit, pretraining on Sentinel-2 and Sentinel-1, probes, export,
     report: some minutes on two cores. After Ctrl-C the same command goes on where it stopped.
     """
+    import earth_engine_emulator  # noqa: F401 - if it is missing, say so before a folder is made
     from flows.demo.recipe import STEPS, STEPS_REAL, run_demo, run_real_demo
 
     def say(line: str) -> None:

@@ -14,14 +14,31 @@ from pathlib import Path
 
 import pytest
 import requests
+import typer.main
 
+from earth_engine_emulator.__main__ import read_arguments
 from earth_engine_emulator.running import emulator_in_thread
 from earth_engine_emulator.settings import EmulatorSettings
 from earth_engine_emulator.testing import PROJECT, ramp, write_catalogue, write_raster
-from flows.command_line import run
+from flows.command_line import app, run
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "emulator"
 Complaint = Callable[[list[str]], tuple[int, str]]
+
+
+WITHOUT_EMULATOR = """
+import importlib.machinery, sys
+
+class Absent(importlib.machinery.PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        if name == "earth_engine_emulator":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Absent)
+from flows.command_line import main
+main()
+"""
 
 
 @pytest.fixture
@@ -55,6 +72,31 @@ def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Usage: softcon emulator" in said
     for option in ("port", "world", "rasters", "faults", "fault", "seed", "latency", "pool"):
         assert f"--{option}" in said
+
+
+def test_the_emulator_s_own_command_has_the_same_options_and_defaults() -> None:
+    ours = typer.main.get_command(app).commands["emulator"].make_context("emulator", []).params
+    ours = {name.removesuffix("_output"): value or None for name, value in ours.items()}
+    theirs = {name: value or None for name, value in vars(read_arguments([])).items()}
+    assert theirs.pop("version") is None
+    assert ours == theirs
+
+
+@pytest.mark.parametrize("command", [["emulator", "--port", "0"], ["demo", "--out", "demo"]])
+def test_without_the_emulator_one_sentence_says_what_to_install(
+    command: list[str], tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_EMULATOR, *command],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    wanted = "this command needs earth_engine_emulator: pip install 'softcon-cube[emulator]'"
+    assert done.stderr == f"softcon: {wanted}\n"
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.server
