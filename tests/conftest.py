@@ -11,6 +11,7 @@ import pytest
 from hypothesis import settings
 
 from pipeline.cube.object_storage import ObjectStorage
+from tests.made_once import made_once
 from tests.s3_server import ACCESS_KEY, SECRET_KEY, s3_server, weed_binary
 
 ROOT = Path(__file__).parent.parent
@@ -59,6 +60,18 @@ def virginia_emulator(virginia_rasters: Path) -> Iterator[str]:
     settings = EmulatorSettings(world=str(CATALOGUE), rasters=virginia_rasters)
     with emulator_in_thread(make_app(settings)) as running:
         yield running.url
+
+
+@pytest.fixture(scope="session")
+def rebuilt_cube(simulated_emulator: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sealed cube of eight locations with all products, rebuilt from the emulator; read-only."""
+    from tests.pipeline.rebuilding import digest_of, rebuild
+
+    def make(folder: Path) -> None:
+        rebuild(simulated_emulator, folder / "cube.zarr")
+        digest_of(folder / "cube.zarr")
+
+    return made_once(tmp_path_factory, "rebuilt", make) / "cube.zarr"
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ from pipeline.cube.object_storage import ObjectStorage
 from pipeline.cube.patch_store import PatchStore
 from pipeline.cube.seal import seal_cube
 from pipeline.sources.registry import read_build_settings
-from tests.pipeline.rebuilding import configuration
+from tests.pipeline.rebuilding import FEW_PRODUCTS, configuration
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "configs").glob("rebuild_*.yaml"))
 Complaint = Callable[[list[str]], tuple[int, str]]
@@ -162,7 +162,7 @@ def test_a_run_and_a_second_one(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    config = write(tmp_path, simulated_emulator, 4)
+    config = write(tmp_path, simulated_emulator, 4, **FEW_PRODUCTS)
     assert run(["rebuild", str(config), "--json"]) == 0
     captured = capsys.readouterr()
     found = json.loads(captured.out)
@@ -180,7 +180,9 @@ def test_a_used_up_budget_is_exit_code_3(
     tmp_path: Path,
     complaint: Complaint,
 ) -> None:
-    config = write(tmp_path, simulated_emulator, 8, execution={"batches_at_once": 1})
+    config = write(
+        tmp_path, simulated_emulator, 8, execution={"batches_at_once": 1}, **FEW_PRODUCTS
+    )
     code, said = complaint(["rebuild", str(config), "--set", "budget.max_requests=18"])
     assert code == 3
     assert "budget of 18 requests" in said
@@ -193,9 +195,11 @@ def test_a_used_up_budget_is_exit_code_3(
 def test_ctrl_c_leaves_whole_batches_and_the_same_command_continues(
     simulated_emulator: str,
     tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
     dask: str,
 ) -> None:
-    config = write(tmp_path, simulated_emulator, 24, locations_per_batch=2)
+    plan = {"num_locations": 12, "locations_per_batch": 1, **FEW_PRODUCTS}
+    config = write(tmp_path, simulated_emulator, **plan)
     command = [sys.executable, "-m", "flows", "rebuild", str(config), "--dask", dask, "--json"]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
@@ -205,8 +209,8 @@ def test_ctrl_c_leaves_whole_batches_and_the_same_command_continues(
     while not (tmp_path / "cube.zarr" / "batches").exists():
         assert process.poll() is None, process.stderr.read()  # type: ignore[union-attr]
         assert time.monotonic() < give_up_at
-        time.sleep(0.1)
-    time.sleep(0.3)
+        time.sleep(0.05)
+    time.sleep(0.2)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
@@ -214,10 +218,11 @@ def test_ctrl_c_leaves_whole_batches_and_the_same_command_continues(
     assert "Traceback" not in errors, errors
     left = PatchStore.open(cube).pending_batches()
     assert left
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
-    assert json.loads(finished.stdout)["built"] == left
+    capsys.readouterr()
+    assert run(command[3:]) == 0
+    assert json.loads(capsys.readouterr().out)["built"] == left
     calm = tmp_path / "calm"
     calm.mkdir()
-    assert run(["rebuild", str(write(calm, simulated_emulator, 24, locations_per_batch=2))]) == 0
+    assert run(["rebuild", str(write(calm, simulated_emulator, **plan))]) == 0
     digests = {seal_cube(ObjectStorage(str(p / "cube.zarr"))).digest for p in (tmp_path, calm)}
     assert len(digests) == 1
