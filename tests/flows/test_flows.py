@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.testing.utilities import prefect_test_harness
 from pydantic import ValidationError
 
 from earth_engine_emulator.running import emulator_in_process
@@ -33,7 +32,7 @@ from pipeline.cube.object_storage import ObjectStorage
 from pipeline.cube.patch_store import PatchStore
 from pipeline.ledger import Ledger
 from pipeline.sources.earth_engine.settings import RebuildSettings
-from tests.pipeline.rebuilding import configuration, digest_of, rebuild
+from tests.pipeline.rebuilding import FEW_PRODUCTS, configuration, digest_of
 from training.config import RunSettings, parse_run_settings
 
 pytestmark = [
@@ -48,6 +47,9 @@ NUM_LOCATIONS = 8
 
 @pytest.fixture(scope="module", autouse=True)
 def _prefect(_loopback_without_proxy: None) -> Iterator[None]:
+    # Prefect's server takes seconds to import: not for the workers that only collect this module.
+    from prefect.testing.utilities import prefect_test_harness
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
         patch.setenv("DO_NOT_TRACK", "1")
@@ -69,16 +71,14 @@ def artifacts(kind: str) -> list[Any]:
 
 
 def test_a_rebuild_is_that_of_the_command_line(
-    simulated_emulator: str,
-    tmp_path: Path,
+    simulated_emulator: str, rebuilt_cube: Path, tmp_path: Path
 ) -> None:
-    plain, cube = tmp_path / "plain.zarr", tmp_path / "cube.zarr"
-    rebuild(simulated_emulator, plain, NUM_LOCATIONS)
+    cube = tmp_path / "cube.zarr"
     settings = settings_of(simulated_emulator, cube)
     state = rebuild_dataset(settings, pilot=1, batches_per_task=1, return_state=True)
     assert (state.name, state.message) == ("Completed", None)
     assert seal_and_audit(str(cube), every_batch=True, return_state=True).is_completed()
-    assert digest_of(cube) == digest_of(plain)
+    assert digest_of(cube) == digest_of(rebuilt_cube)
     assert b"<html" in (ObjectStorage(str(cube)).read("provenance/report.html") or b"")
     assert artifacts("progress-")[-1].data == 100
     assert "requests" in artifacts("budget-")[-1].data
@@ -91,7 +91,9 @@ def test_a_budget_ends_a_run_as_partial_and_the_next_run_goes_on(
     simulated_emulator: str,
     tmp_path: Path,
 ) -> None:
-    settings = settings_of(simulated_emulator, tmp_path / "cube.zarr", locations_per_batch=1)
+    settings = settings_of(
+        simulated_emulator, tmp_path / "cube.zarr", locations_per_batch=1, **FEW_PRODUCTS
+    )
     frugal = settings.model_copy(
         update={"budget": settings.budget.model_copy(update={"max_requests": 20})}
     )
@@ -111,7 +113,10 @@ def test_a_service_that_is_away_is_waited_for(
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
-    settings = settings_of(f"http://127.0.0.1:{port}", tmp_path / "cube.zarr")
+    address = f"http://127.0.0.1:{port}"
+    settings = settings_of(
+        address, tmp_path / "cube.zarr", locations={"num_locations": 2}, **FEW_PRODUCTS
+    )
     with contextlib.ExitStack() as stack:
         # The service comes back during the first pause.
         monkeypatch.setattr(

@@ -12,7 +12,7 @@ from pipeline.cube.seal import seal_cube
 from pipeline.sources.earth_engine.settings import RebuildSettings
 
 FEW_PRODUCTS = {"products": ["s1_grd", "dynamic_world"]}
-"""For tests of what is around the pixels: as many requests as for all products, and half the work."""
+"""For tests of what is around the pixels: the requests of all products with half the work."""
 
 DATES = ["2021-09-22", "2021-06-21", "2021-03-20", "2020-12-21"]
 
