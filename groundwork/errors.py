@@ -8,7 +8,7 @@ tables of their own.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Never
 
 
 class SoftconError(Exception):
@@ -40,11 +40,11 @@ class LimitReachedError(SoftconError):
     exit_code: ClassVar[int] = 3
 
 
-def unknown_choice(what: str, given: object, choices: Sequence[str]) -> ValueError:
+def unknown_choice(what: str, given: Never, choices: Sequence[str]) -> ValueError:
     """Return the error of a closed choice that has another value.
 
-    An open ``else`` would take it in silence. Type checkers find such a value before; this is for
-    callers without one.
+    An open ``else`` would take it in silence. The type of `given` lets a type checker find a choice
+    that no case handles, as `typing.assert_never` does; the error is for callers without one.
 
     Args:
         what: name of the choice.

@@ -8,20 +8,23 @@ spells out an array's shape, type or attributes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic_zarr.v3 import ArraySpec, GroupSpec
 
 from storage_schema.land_cover import CLASS_NAMES, CLASSES, MASKED, NUM_CLASSES, LabelStatus
 from storage_schema.products import (
-    PATCH_SIZE_M,
+    FINEST_M,
     PRODUCTS,
     BandGroup,
+    NoData,
     Product,
     ProductName,
     Resolution,
     Role,
+    patch_size_px,
 )
 from storage_schema.status import OrbitPass, PatchStatus, Split, StatusReason, flag_attributes
 
@@ -69,12 +72,19 @@ class CubeDescription(BaseModel):
 
     @field_validator("products")
     @classmethod
-    def _check_label_maps(cls, products: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_products(cls, products: tuple[str, ...]) -> tuple[str, ...]:
         labels = [name for name in products if PRODUCTS[name].role is Role.LABELS]
         if len(labels) > 1:
             raise ValueError(
                 f"{' and '.join(labels)} both hold labels: a cube has the class fractions of one"
             )
+        owners: dict[str, str] = {}
+        for name in products:
+            product = PRODUCTS[name]
+            for group in product.groups:
+                for taken in {group.array, product.dimension_of(group) or group.array}:
+                    if owners.setdefault(taken, name) != name:
+                        raise ValueError(f"{owners[taken]} and {name} both name {taken}")
         return products
 
     @property
@@ -106,7 +116,16 @@ class Layout(BaseModel):
         return GroupSpec(attributes=self.attributes, members=self.arrays)
 
     def names(self, *roles: ArrayRole) -> list[str]:
-        """Return the arrays with one of these roles, in the order they are written."""
+        """Return the arrays with one of these roles, in the order they are written.
+
+        Raises:
+            ValueError: there is no such role.
+        """
+        if unknown := set(roles) - set(get_args(ArrayRole)):
+            raise ValueError(
+                f"role of an array {unknown.pop()!r} is unknown; the choices are "
+                f"{', '.join(get_args(ArrayRole))}"
+            )
         return [name for name in self.arrays if self.roles[name] in roles]
 
 
@@ -258,7 +277,9 @@ def _pixel_array(description: CubeDescription, product: Product, group: BandGrou
         f"x_{group.suffix}",
     )
     pixel_shape = (*(() if band_dim is None else (len(group.bands),)), side, side)
-    compressor = _ZSTD if product.dtype == "uint8" else _blosc(typesize=2)
+    size_bytes = np.dtype(product.dtype).itemsize
+    # Shuffling the bits of values of one byte gains nothing on label maps.
+    compressor = _ZSTD if size_bytes == 1 else _blosc(typesize=size_bytes)
     sharding = {
         "name": "sharding_indexed",
         "configuration": {
@@ -271,7 +292,8 @@ def _pixel_array(description: CubeDescription, product: Product, group: BandGrou
     attributes: dict[str, Any] = {"long_name": product.title, "units": product.unit}
     if product.scale_factor is not None:
         attributes["scale_factor"] = product.scale_factor
-    if product.fill_value != 0:
+    if product.no_data is NoData.EACH_VALUE:
+        # Readers mask every such value; where a pixel is judged by all its bands, they must not.
         attributes["_FillValue"] = product.fill_value
     attributes["no_data"] = product.fill_meaning
     attributes["radiometric_convention"] = description.radiometric_convention.get(
@@ -550,7 +572,7 @@ def coordinate_values(
     if coarse_resolutions(products):
         found["axis"] = (AXES, "string", {"long_name": "axis of the UTM zone"})
     for resolution in sorted(resolutions):
-        centres = [resolution * (i + 0.5) for i in range(PATCH_SIZE_M // resolution)]
+        centres = [resolution * (i + 0.5) for i in range(patch_size_px(resolution))]
         for axis, sign, way in (("x", 1, "east of x_origin"), ("y", -1, "north of y_origin")):
             found[f"{axis}_{resolution}m"] = (
                 tuple(sign * c for c in centres),
@@ -562,7 +584,8 @@ def coordinate_values(
 
 def coarse_resolutions(products: tuple[ProductName, ...]) -> list[Resolution]:
     """Return the resolutions of these products beyond 10 m."""
-    return sorted({g.resolution_m for name in products for g in PRODUCTS[name].groups} - {10})
+    found = {g.resolution_m for name in products for g in PRODUCTS[name].groups}
+    return sorted(found - {FINEST_M})
 
 
 def _root_attributes(description: CubeDescription) -> dict[str, Any]:

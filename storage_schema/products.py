@@ -12,18 +12,33 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self, assert_never
 
-from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    model_validator,
+)
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
+from storage_schema.land_cover import MASKED, NUM_CLASSES
 from storage_schema.status import StatusReason
 
 PATCH_SIZE_M: Final = 2640
 """Side of a patch: 264 px at 10 m, 132 at 20 m, 44 at 60 m."""
+FINEST_M: Final = 10
+"""The finest resolution there is: class fractions, offsets and requests count in its pixels."""
 
 Resolution = Literal[10, 20, 60]
+
+
+def patch_size_px(resolution_m: int = FINEST_M) -> int:
+    """Return the side of a patch in pixels of a resolution."""
+    return PATCH_SIZE_M // resolution_m
 
 
 class Role(StrEnum):
@@ -109,7 +124,7 @@ class BandGroup(_Frozen):
     @property
     def size_px(self) -> int:
         """Side of a patch in pixels of this group."""
-        return PATCH_SIZE_M // self.resolution_m
+        return patch_size_px(self.resolution_m)
 
     @property
     def suffix(self) -> str:
@@ -128,17 +143,19 @@ class Product(_Frozen):
     """Of processing, for captions that have little room."""
     role: Role
     pairing: Pairing
-    missing_reason: StatusReason = StatusReason.NO_IMAGE_IN_WINDOW
+    missing_reason: StatusReason = StatusReason.NOT_IN_SOURCE
     """Why a season lacks it where the anchor has no image of this product beside it."""
     earth_engine_id: str
-    groups: tuple[BandGroup, ...]
+    groups: tuple[BandGroup, ...] = Field(min_length=1)
+    """The finest first."""
     band_dimension: str | None = None
     """Name of the band dimension; by default ``band_`` and the name of the array."""
     no_data: NoData = NoData.EACH_VALUE
     true_colour: tuple[str, ...] = ()
-    """Red, green and blue of a natural picture: bands of the first group."""
+    """Red, green and blue of a natural picture: bands of the first group. Optical products have it;
+    one with a single band names it three times."""
     false_colour: tuple[str, ...] = ()
-    """Near infrared, red and green."""
+    """Near infrared, red and green, likewise."""
     dtype: Literal["uint16", "int16", "uint8"]
     unit: str
     scale_factor: float | None = None
@@ -150,6 +167,40 @@ class Product(_Frozen):
     licence: str
     attribution: str
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        """Refuse what would be stored, counted or drawn wrongly without anybody noticing."""
+        if (trouble := self._contradiction()) is not None:
+            raise ValueError(f"product {self.name} {trouble}")
+        return self
+
+    def _contradiction(self) -> str | None:
+        """Return what of the description does not fit together."""
+        if len(set(self.bands)) < len(self.bands):
+            return "names a band twice"
+        if self.band_dimension is not None and len(self.groups) > 1:
+            return (
+                f"gives its arrays one band_dimension, {self.band_dimension}: xarray needs one each"
+            )
+        match self.role:
+            case Role.OPTICAL:
+                colours = [self.true_colour, *([self.false_colour] if self.false_colour else [])]
+                if any(len(c) != 3 or not {*c} <= {*self.groups[0].bands} for c in colours):
+                    return "is optical: true_colour and false_colour are three bands of groups[0]"
+            case Role.RADAR:
+                if self.unit != "dB":
+                    return f"is radar, which is stored in dB, not in {self.unit}"
+            case Role.LABELS:
+                classes = (self.dtype, self.fill_value, self.valid_range)
+                if len(self.bands) != 1 or classes != ("uint8", MASKED, (0, NUM_CLASSES - 1)):
+                    return (
+                        f"holds labels: one band of uint8, classes 0 to {NUM_CLASSES - 1}, "
+                        f"{MASKED} where masked"
+                    )
+            case _:
+                assert_never(self.role)
+        return None
+
     @property
     def bands(self) -> tuple[str, ...]:
         """All band names, in the order of the arrays."""
@@ -159,6 +210,11 @@ class Product(_Frozen):
     def is_imagery(self) -> bool:
         """Whether its pixels are measurements, with a band dimension, and not labels."""
         return self.role is not Role.LABELS
+
+    @property
+    def shown_unit(self) -> str:
+        """The unit for people: reflectances without a unit are digital numbers."""
+        return "DN" if self.is_imagery and self.unit == "1" else self.unit
 
     def dimension_of(self, group: BandGroup) -> str | None:
         """Return the name of the band dimension of one of its arrays; None for labels."""
