@@ -46,6 +46,7 @@ from pipeline.land_cover.class_fractions import (
     open_land_cover,
 )
 from storage_schema.land_cover import MASKED, NUM_CLASSES
+from storage_schema.products import patch_size_px
 
 SIDE_PX: Final = 4096
 STRIP_PX: Final = 256
@@ -164,7 +165,7 @@ class SmoothField:
 def place_grids(num_grids: int) -> tuple[list[Grid], list[Grid]]:
     """Return grids at random places: on the raster's lattice, and in EPSG:32617."""
     rng = np.random.default_rng(SEED + 1)
-    places = rng.integers(50, SIDE_PX - 264 - 50, (num_grids, 2))
+    places = rng.integers(50, SIDE_PX - patch_size_px() - 50, (num_grids, 2))
     on_lattice = [
         Grid(32618, WEST_M + 10.0 * column, NORTH_M - 10.0 * row) for row, column in places
     ]
@@ -380,7 +381,8 @@ def as_text(figures: Figures) -> str:
     f = figures
     return "\n".join(
         [
-            f"class fractions, {f['grids']} grids of 264 px over {SIDE_PX} x {SIDE_PX} px; "
+            f"class fractions, {f['grids']} grids of {patch_size_px()} px over "
+            f"{SIDE_PX} x {SIDE_PX} px; "
             f"load average {f['load_average_at_start']:.2f} to {f['load_average_at_end']:.2f}",
             f"same lattice   {f['same_lattice_ms']:7.3f} ms per grid",
             f"  rasterstats  {f['rasterstats_ms']:7.3f} ms   ratio "

@@ -132,8 +132,9 @@ def write_geotiffs(
         for name in modality:
             for group in PRODUCTS[name].groups:
                 planes = batch.pixels[group.array][at].numpy()
-                if name == "s1_grd":
-                    planes = planes.astype(np.float32) * np.float32(0.01)
+                scale = PRODUCTS[name].scale_factor
+                if scale is not None:
+                    planes = planes.astype(np.float32) * np.float32(scale)
                 for band, plane in zip(group.bands, planes, strict=True):
                     with rasterio.open(
                         place / f"{band}.tif", "w", driver="GTiff", width=plane.shape[1],

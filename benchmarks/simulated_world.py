@@ -30,10 +30,9 @@ from earth_engine_emulator.simulated_world.world import SimulatedWorld
 from earth_engine_emulator.worlds import Bounds, ImageRecord
 from pipeline.places.locations import make_locations
 from pipeline.places.settings import GaussianAroundCities
-from storage_schema.products import published_statistics
+from storage_schema.products import PATCH_SIZE_M, patch_size_px, published_statistics
 
 PLACES, PLACES_SHORT = 500, 60
-SIDE_M: Final = 2640
 DAY_MS: Final = 86_400_000
 MAX_CLOUD: Final = 20.0
 DATES: Final = (date(2021, 9, 22), date(2021, 6, 21), date(2021, 3, 20), date(2020, 12, 21))
@@ -122,7 +121,7 @@ def is_inside(image: ImageRecord, place: tuple[float, float]) -> bool:
     """Return whether the patch around a place lies on the image's tile."""
     band = image.bands[0]
     row, column = corner(image, place, band.lattice.x_scale)
-    side = round(SIDE_M / band.lattice.x_scale)
+    side = round(PATCH_SIZE_M / band.lattice.x_scale)
     return 0 <= row <= band.height - side and 0 <= column <= band.width - side
 
 
@@ -130,7 +129,7 @@ def corner(image: ImageRecord, place: tuple[float, float], resolution_m: float) 
     """Return row and column of the patch's upper left pixel."""
     lattice = image.bands[0].lattice
     x, y = Transformer.from_crs("EPSG:4326", lattice.crs, always_xy=True).transform(*place)
-    left, top = x - SIDE_M / 2 - lattice.x_origin, lattice.y_origin - y - SIDE_M / 2
+    left, top = x - PATCH_SIZE_M / 2 - lattice.x_origin, lattice.y_origin - y - PATCH_SIZE_M / 2
     return round(top / 60) * 60 // int(resolution_m), round(left / 60) * 60 // int(resolution_m)
 
 
@@ -145,7 +144,7 @@ def read(
             by_lattice.setdefault(band.lattice, []).append(band.name)
     for lattice, names in by_lattice.items():
         row, column = corner(image, place, lattice.x_scale)
-        side = round(SIDE_M / lattice.x_scale)
+        side = round(PATCH_SIZE_M / lattice.x_scale)
         found = world.read(image, names, row=row, column=column, height=side, width=side)
         for name, (values, valid) in found.items():
             planes[name] = np.where(valid, values.astype(np.float32), np.nan)
@@ -177,11 +176,10 @@ def measure(num_places: int) -> dict[str, Any]:
                 moments[name][at].add(plane[np.isfinite(plane)])
         samples.append(pixels_of(patches, rng))
     bands_found = {}
-    for name in ("s2_l1c", "s2_l2a", "s1_grd"):
-        published = published_statistics(name)
-        for at, band in enumerate(COLLECTIONS[name][1]):
-            found = moments[name][at]
-            mean, std = published[band]
+    for name in COLLECTIONS:
+        # Label maps have none published.
+        for band, (mean, std) in published_statistics(name).items():
+            found = moments[name][COLLECTIONS[name][1].index(band)]
             bands_found[f"{name} {band}"] = {
                 "mean": found.mean,
                 "std": found.std,
@@ -203,7 +201,7 @@ def pixels_of(
     """Return 200 labelled pixels of a patch: 13 bands at 10 m, and their classes."""
     planes = np.stack(
         [
-            np.kron(plane, np.ones((264 // plane.shape[0],) * 2, np.float32))
+            np.kron(plane, np.ones((patch_size_px() // plane.shape[0],) * 2, np.float32))
             for plane in (patches["s2_l1c"][band] for band in S2_BANDS)
         ]
     ).reshape(13, -1)

@@ -38,7 +38,7 @@ from pipeline.patches import (
 )
 from pipeline.sources.one_by_one import ReadsOneByOne
 from storage_schema.layout import CubeDescription
-from storage_schema.products import ProductName
+from storage_schema.products import ProductName, patch_size_px
 from storage_schema.status import PatchStatus
 
 SIZES: Final = (100, 1_000, 10_000)
@@ -55,7 +55,8 @@ class PreRendered(ReadsOneByOne):
 
     def __init__(self) -> None:
         rng = np.random.default_rng(0)
-        self._sar = [rng.normal(-1300, 500, (2, 264, 264)).astype(np.int16) for _ in range(8)]
+        shape = (2, patch_size_px(), patch_size_px())
+        self._sar = [rng.normal(-1300, 500, shape).astype(np.int16) for _ in range(8)]
         self._labels = [
             np.kron(rng.integers(0, 9, (12, 12)), np.ones((22, 22))).astype(np.uint8)
             for _ in range(8)

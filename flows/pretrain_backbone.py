@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, get_args
 
 import yaml
 from prefect import get_run_logger, task
@@ -14,6 +14,7 @@ from pydantic import Field
 from flows.artifacts import show_link
 from flows.states import partial, resumable_flow
 from flows.training_process import run_processes, run_slurm_job
+from groundwork.errors import unknown_choice
 from groundwork.file_writes import make_folder, write_atomically
 from groundwork.settings_text import SettingsModel
 from training.choices import Layout
@@ -75,9 +76,14 @@ def train(settings: RunSettings, launch: LaunchSettings) -> bool:
     config = out / "settings.yaml"
     write_atomically(config, yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False))
     say = get_run_logger().info
-    if launch.how == "slurm":
-        return run_slurm_job(config, out, Path(launch.slurm_script), say)
-    return run_processes(config, out, launch.num_processes, say)
+    match launch.how:
+        case "slurm":
+            return run_slurm_job(config, out, Path(launch.slurm_script), say)
+        case "processes":
+            return run_processes(config, out, launch.num_processes, say)
+        case _:
+            choices = get_args(LaunchSettings.model_fields["how"].annotation)
+            raise unknown_choice("launch.how", launch.how, choices)
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)

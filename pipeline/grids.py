@@ -7,7 +7,7 @@ from functools import cached_property, lru_cache
 
 from pyproj import CRS, Transformer
 
-from storage_schema.products import PATCH_SIZE_M
+from storage_schema.products import patch_size_px
 
 
 @dataclass(frozen=True, slots=False)
@@ -26,7 +26,7 @@ class Grid:
     x_origin: float
     y_origin: float
     resolution_m: float = 10.0
-    size_px: int = PATCH_SIZE_M // 10
+    size_px: int = patch_size_px()
 
     def __post_init__(self) -> None:
         if self.resolution_m <= 0 or self.size_px <= 0:
@@ -55,7 +55,7 @@ class Grid:
 
 def patch_grid(epsg: int, x_origin: float, y_origin: float, resolution_m: int = 10) -> Grid:
     """Return the lattice of a 2.64 km patch at one of its native resolutions."""
-    return Grid(epsg, x_origin, y_origin, resolution_m, PATCH_SIZE_M // resolution_m)
+    return Grid(epsg, x_origin, y_origin, resolution_m, patch_size_px(resolution_m))
 
 
 @lru_cache(maxsize=256)

@@ -15,6 +15,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
+from groundwork.errors import unknown_choice
 from pipeline.ledger import Ledger
 from storage_schema.land_cover import LabelStatus
 from storage_schema.products import PRODUCTS, BandGroup, NoData, Product, ProductName
@@ -231,6 +232,8 @@ def valid_mask(product: Product, pixels: Pixels) -> npt.NDArray[np.bool_]:
             return np.asarray(np.any(has_value, axis=-3, keepdims=True))
         case NoData.EACH_VALUE:
             return has_value
+        case _:
+            raise unknown_choice("rule of no data", product.no_data, list(NoData))
 
 
 def valid_fraction(product: Product, pixels: Mapping[str, Pixels]) -> float:

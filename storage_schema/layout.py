@@ -24,6 +24,7 @@ from storage_schema.products import (
     ProductName,
     Resolution,
     Role,
+    of_role,
     patch_size_px,
 )
 from storage_schema.status import OrbitPass, PatchStatus, Split, StatusReason, flag_attributes
@@ -73,7 +74,7 @@ class CubeDescription(BaseModel):
     @field_validator("products")
     @classmethod
     def _check_products(cls, products: tuple[str, ...]) -> tuple[str, ...]:
-        labels = [name for name in products if PRODUCTS[name].role is Role.LABELS]
+        labels = of_role(Role.LABELS, products)
         if len(labels) > 1:
             raise ValueError(
                 f"{' and '.join(labels)} both hold labels: a cube has the class fractions of one"

@@ -9,7 +9,7 @@ the Earth Engine catalogue (ids); Wang et al. 2023, "SSL4EO-S12" (published band
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, Final, Literal, Self, assert_never
@@ -341,6 +341,23 @@ PRODUCT_NAMES: Final = tuple(PRODUCTS)
 def in_order(names: Collection[str]) -> tuple[str, ...]:
     """Return names of products in the order of the registry, each once."""
     return tuple(name for name in PRODUCTS if name in names)
+
+
+def of_role(role: Role, names: Iterable[str]) -> tuple[str, ...]:
+    """Return those of some products that have a role, in their order."""
+    return tuple(name for name in names if PRODUCTS[name].role is role)
+
+
+def optical_twins(names: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    """Return (anchor, twin) of the optical products that should come from the same images."""
+    optical = of_role(Role.OPTICAL, names)
+    return tuple(
+        (anchor, twin)
+        for anchor in optical
+        if PRODUCTS[anchor].pairing is Pairing.ANCHOR
+        for twin in optical
+        if PRODUCTS[twin].pairing is Pairing.SAME_IMAGE
+    )
 
 
 # Means and standard deviations published with SSL4EO-S12 v1.0 (DN for S2, dB for S1; 50,000

@@ -18,17 +18,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import numpy as np
 import torch
 from torch import nn
 
-from groundwork.errors import InputError, LimitReachedError, SoftconError
+from groundwork.errors import InputError, LimitReachedError, SoftconError, unknown_choice
 from groundwork.file_writes import make_folder, write_atomically
 from storage_schema.status import Split
 from training.checkpoints import find_checkpoint, list_checkpoints, save_checkpoint
-from training.config import RunSettings, read_run_settings
+from training.config import DataSettings, RunSettings, read_run_settings
 from training.distributed import Processes, any_rank, mean_over_ranks, processes
 from training.errors import NonFiniteLossError, OutOfMemoryError, TrainingError
 from training.loop.monitors import collapse_monitors
@@ -154,12 +154,39 @@ def prepare(settings: RunSettings, ranks: Processes) -> Run:
             index,
             settings.data.modality,
             pin=ranks.device.type == "cuda",
-            skip_unreadable=settings.data.unreadable == "skip",
+            skip_unreadable=_skips_unreadable(settings.data),
         ),
         views=views,
         network=network,
         optimiser=make_optimiser(network, settings.optimiser, fused=ranks.device.type == "cuda"),
     )
+
+
+def _skips_unreadable(data: DataSettings) -> bool:
+    match data.unreadable:
+        case "skip":
+            return True
+        case "stop":
+            return False
+        case _:
+            choices = get_args(DataSettings.model_fields["unreadable"].annotation)
+            raise unknown_choice("data.unreadable", data.unreadable, choices)
+
+
+def autocast_type(settings: RunSettings) -> torch.dtype | None:
+    """Return the type that a step computes in, None without autocast.
+
+    Raises:
+        ValueError: `settings.precision` is no choice that there is.
+    """
+    match settings.precision:
+        case "bf16":
+            return torch.bfloat16
+        case "float32":
+            return None
+        case _:
+            choices = get_args(RunSettings.model_fields["precision"].annotation)
+            raise unknown_choice("precision", settings.precision, choices)
 
 
 def _loop(run: Run, lines: RunLog | None) -> None:
@@ -184,7 +211,7 @@ def _loop(run: Run, lines: RunLog | None) -> None:
                 run.optimiser,
                 settings.loss,
                 rank=run.ranks.rank,
-                precision=torch.bfloat16 if settings.precision == "bf16" else None,
+                precision=autocast_type(settings),
                 clip_norm=settings.optimiser.clip_norm,
             )
         terms = LossTerms(*(mean_over_ranks(getattr(terms, name)) for name in LossTerms.__slots__))

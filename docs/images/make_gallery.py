@@ -24,9 +24,9 @@ from pipeline.report.patch_pictures import (
     sar_picture,
 )
 from pipeline.report.small_arrays import read_description, read_small_arrays
-from storage_schema.products import PATCH_SIZE_M
+from storage_schema.products import patch_size_px
 
-_SIDE: Final = PATCH_SIZE_M // 10
+_SIDE: Final = patch_size_px()
 _GAP: Final = 14
 _SHARES_WIDTH: Final = 230
 _TOP: Final = 40

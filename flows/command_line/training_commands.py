@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final, Literal
 
 import typer
 
@@ -33,6 +34,13 @@ class Method(StrEnum):
     knn = "knn"
     linear = "linear"
     finetune = "finetune"
+
+
+_FROZEN_METHODS: Final[Mapping[Method, Literal["knn", "linear"]]] = {
+    Method.knn: "knn",
+    Method.linear: "linear",
+}
+"""Methods that leave the weights as they are."""
 
 
 def pretrain(
@@ -112,7 +120,7 @@ def probe(
             weights,
             dataset.value,
             root,
-            "knn" if method is Method.knn else "linear",
+            _FROZEN_METHODS[method],
             num_layers=layers,
             max_images=max_patches,
             device=device,
@@ -121,7 +129,7 @@ def probe(
         found = probe_backbone(
             weights,
             cube or [],
-            "knn" if method is Method.knn else "linear",
+            _FROZEN_METHODS[method],
             num_layers=layers,
             min_class_fraction=min_class_fraction,
             max_patches=max_patches,

@@ -12,11 +12,12 @@ import zarr
 from PIL import Image
 
 from flows.demo.backbones import DemoBackbone, features_folder
+from groundwork.errors import unknown_choice
 from pages.images import jpeg_uri
 from pipeline.patches import Pixels
 from pipeline.report.patch_pictures import optical_picture, sar_picture
 from storage_schema.land_cover import CLASSES
-from storage_schema.products import PRODUCTS, Role
+from storage_schema.products import PRODUCTS, Role, patch_size_px
 from storage_schema.status import Split
 from training.evaluation.features import LabelledFeatures, labelled_patches
 from training.evaluation.knn import unit_length
@@ -24,7 +25,7 @@ from training.evaluation.probe import features_of_backbone
 from training.reading.patch_index import PatchIndex, open_index
 from training.reading.patch_reader import PatchRefs
 
-_PICTURE_PX: Final = 132
+_PICTURE_PX: Final = patch_size_px() // 2
 _UNKNOWN_COLOUR: Final = "#8b949e"
 
 
@@ -37,6 +38,7 @@ class Picture:
     season: int
     land_cover: str
     similarity: float | None = None
+    side_px: int = _PICTURE_PX
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,13 +173,16 @@ def _picture(
     cube = str(seen.index.cubes[int(seen.index.cube[row])])
     array = cast("zarr.Array[Any]", zarr.open_group(cube, mode="r")[_finest(product)])
     stored: Pixels = np.asarray(array[int(seen.index.location[row]), season])
-    match PRODUCTS[product].role:
+    role = PRODUCTS[product].role
+    match role:
         case Role.OPTICAL:
             rgb = optical_picture(product, stored, PRODUCTS[product].true_colour)
         case Role.RADAR:
             rgb = sar_picture(product, stored)
         case Role.LABELS:
             raise ValueError(f"{product} has labels: a backbone does not see them")
+        case _:
+            raise unknown_choice("role", role, list(Role))
     small = Image.fromarray(rgb).resize((_PICTURE_PX, _PICTURE_PX), Image.Resampling.LANCZOS)
     return Picture(
         jpeg_uri(np.asarray(small)),

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from groundwork.errors import unknown_choice
 from pipeline.cube.patch_store import BatchMarker, PatchStore
 from pipeline.land_cover.class_fractions import class_fractions_of
 from pipeline.ledger import Ledger
@@ -226,15 +227,18 @@ def _lay_patch(
     for array, pixels in patch.pixels.items():
         arrays[array][at[:2]] = pixels
     product = PRODUCTS[name]
-    if product.role is Role.LABELS:
-        found = class_fractions_of(patch.pixels[product.groups[0].array])
-        arrays["class_fraction"][at[:2]] = found.class_fraction
-        arrays["class_present"][at[:2]] = found.class_present
-        arrays["labelled_fraction"][at[:2]] = found.labelled_fraction
-        arrays["label_status"][at[:2]] = found.label_status
-        arrays["valid_fraction"][at] = found.labelled_fraction
-    else:
-        arrays["valid_fraction"][at] = valid_fraction(product, patch.pixels)
+    match product.role:
+        case Role.OPTICAL | Role.RADAR:
+            arrays["valid_fraction"][at] = valid_fraction(product, patch.pixels)
+        case Role.LABELS:
+            found = class_fractions_of(patch.pixels[product.groups[0].array])
+            arrays["class_fraction"][at[:2]] = found.class_fraction
+            arrays["class_present"][at[:2]] = found.class_present
+            arrays["labelled_fraction"][at[:2]] = found.labelled_fraction
+            arrays["label_status"][at[:2]] = found.label_status
+            arrays["valid_fraction"][at] = found.labelled_fraction
+        case _:
+            raise unknown_choice("role", product.role, list(Role))
 
 
 def _lay_label(

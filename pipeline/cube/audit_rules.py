@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -15,7 +14,7 @@ from pipeline.land_cover.class_counts import count_classes
 from pipeline.patches import valid_fraction
 from storage_schema.land_cover import UNKNOWN, LabelStatus
 from storage_schema.layout import NO_TIME, NUM_SEASONS
-from storage_schema.products import PRODUCTS, Pairing, ProductName, Role
+from storage_schema.products import PRODUCTS, ProductName, Role, of_role, optical_twins
 from storage_schema.status import PatchStatus, StatusReason
 
 FRACTION_TOLERANCE: Final = 0.01
@@ -83,11 +82,10 @@ def _pairs(products: Sequence[ProductName], small: SmallArrays) -> Iterator[Cont
         name: small["patch_status"][..., i] == PatchStatus.COMPLETE
         for i, name in enumerate(products)
     }
-    optical = [name for name in products if PRODUCTS[name].role is Role.OPTICAL]
-    for labels in (name for name in products if PRODUCTS[name].role is Role.LABELS):
+    for labels in of_role(Role.LABELS, products):
         # A label map is made from one optical image and has its id: the first there is counts.
         unclaimed = complete[labels]
-        for name in optical:
+        for name in of_role(Role.OPTICAL, products):
             claimed = unclaimed & complete[name]
             unclaimed = unclaimed & ~complete[name]
             for index, season in np.argwhere(claimed & (ids[name] != ids[labels])):
@@ -98,9 +96,7 @@ def _pairs(products: Sequence[ProductName], small: SmallArrays) -> Iterator[Cont
                     f"that of {name}, {ids[name][index, season]}",
                     str(ids[labels][index, season]),
                 )
-    anchors = [name for name in optical if PRODUCTS[name].pairing is Pairing.ANCHOR]
-    twins = [name for name in optical if PRODUCTS[name].pairing is Pairing.SAME_IMAGE]
-    for anchor, twin in itertools.product(anchors, twins):
+    for anchor, twin in optical_twins(products):
         both = complete[anchor] & complete[twin]
         differs = ids[anchor] != ids[twin]
         reason = small["status_reason"][..., products.index(twin)]

@@ -10,7 +10,7 @@ from groundwork.errors import InputError
 from pipeline.cube.patch_store import PatchStore
 from pipeline.cube.patch_table import read_small_arrays
 from storage_schema.land_cover import PRESENT, LabelStatus
-from storage_schema.products import PRODUCTS, Role
+from storage_schema.products import Role, of_role
 
 LISTED = {LabelStatus.LABELLED, LabelStatus.EMPTY_LIST, LabelStatus.MASKED}
 """Statuses that appear in the file; a masked patch has the empty list, which means "no label"."""
@@ -26,7 +26,7 @@ def export_labels(store: PatchStore) -> tuple[dict[str, dict[str, list[str]]], C
         InputError: the cube has no Sentinel-2 product, so labels have no season id.
     """
     products = store.description.products
-    optical = [index for index, name in enumerate(products) if PRODUCTS[name].role is Role.OPTICAL]
+    optical = [products.index(name) for name in of_role(Role.OPTICAL, products)]
     if not optical:
         raise InputError(
             f"{store.storage} has no Sentinel-2 product: SSL4EO-S12-ML files labels under the "

@@ -33,7 +33,7 @@ from pipeline.cube.statistics import Counts, decode_counts, merge_counts, statis
 from pipeline.errors import CubeDamagedError
 from storage_schema.land_cover import NUM_CLASSES, LabelStatus
 from storage_schema.layout import NO_TIME, SEAL_ATTRIBUTES
-from storage_schema.products import PRODUCTS, ProductName, Role
+from storage_schema.products import PRODUCTS, ProductName, Role, of_role
 from storage_schema.status import PatchStatus
 
 Progress = Callable[[int, int], None]
@@ -138,8 +138,8 @@ def _read_counts(
 
 def _label_array(products: Sequence[ProductName]) -> str:
     """Return the array of the label map; empty where the cube has none."""
-    labels = [PRODUCTS[name] for name in products if PRODUCTS[name].role is Role.LABELS]
-    return labels[0].groups[0].array if labels else ""
+    labels = of_role(Role.LABELS, products)
+    return PRODUCTS[labels[0]].groups[0].array if labels else ""
 
 
 class _SmallFacts:

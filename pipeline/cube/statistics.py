@@ -16,6 +16,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from groundwork.errors import unknown_choice
 from pipeline.patches import Pixels, valid_mask
 from storage_schema.products import Product, Role
 
@@ -108,7 +109,7 @@ def derive_statistics(product: Product, counts: npt.NDArray[np.int64]) -> BandSt
 def statistics_attributes(product: Product, counts: Counts) -> dict[str, Any]:
     """Return the attributes ``statistics`` and ``histogram`` of one pixel array."""
     bands = [derive_statistics(product, band) for band in counts]
-    edges = _DB_EDGES if product.unit == "dB" else _DN_EDGES
+    edges = _histogram_edges(product)
     return {
         "statistics": {
             key: [getattr(band, key) for band in bands] for key in BandStatistics.__slots__
@@ -118,6 +119,20 @@ def statistics_attributes(product: Product, counts: Counts) -> dict[str, Any]:
             "counts": [_histogram(product, band, edges) for band in counts],
         },
     }
+
+
+def _histogram_edges(product: Product) -> npt.NDArray[Any]:
+    """Return the edges for a product's role, in its physical unit."""
+    match product.role:
+        case Role.OPTICAL:
+            # Edges in stored numbers: a product with a scale has its reflectances elsewhere.
+            return _DN_EDGES * (product.scale_factor or 1)
+        case Role.RADAR:
+            return _DB_EDGES
+        case Role.LABELS:
+            raise ValueError(f"{product.name} holds labels: they have no statistics of bands")
+        case _:
+            raise unknown_choice("role", product.role, list(Role))
 
 
 def _histogram(

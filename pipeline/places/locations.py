@@ -11,12 +11,12 @@ from collections.abc import Callable
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from groundwork.errors import InputError
+from groundwork.errors import InputError, unknown_choice
 from pipeline.places.files import Locations, Places, read_locations, read_places
 from pipeline.places.land_mask import LAND_MASK_SOURCE, is_land
 from pipeline.places.regions import read_region
@@ -232,19 +232,24 @@ def _cities() -> tuple[tuple[float, float], ...]:
 
 
 def _without_overlaps(settings: FromFile, places: Places) -> Places:
-    if settings.on_overlap == "keep":
-        return places
-    if settings.on_overlap == "refuse":
-        pairs = find_overlaps(places.longitude, places.latitude, settings.min_distance_m)
-        if not len(pairs):
+    match settings.on_overlap:
+        case "keep":
             return places
-        first, second = (places.location_id[index] for index in pairs[0])
-        raise InputError(
-            f"{settings.path}: {len(pairs):,} pairs of locations are nearer than min_distance_m "
-            f"{settings.min_distance_m:g}, the first {first} and {second}: set on_overlap to drop "
-            "(the later of two) or keep"
-        )
-    spacing = Spacing(settings.min_distance_m)
-    kept = np.flatnonzero(spacing.admit(places.longitude, places.latitude))
-    ids = [places.location_id[index] for index in kept]
-    return Places(ids, places.longitude[kept], places.latitude[kept])
+        case "refuse":
+            pairs = find_overlaps(places.longitude, places.latitude, settings.min_distance_m)
+            if not len(pairs):
+                return places
+            first, second = (places.location_id[index] for index in pairs[0])
+            raise InputError(
+                f"{settings.path}: {len(pairs):,} pairs of locations are nearer than "
+                f"min_distance_m {settings.min_distance_m:g}, the first {first} and {second}: set "
+                "on_overlap to drop (the later of two) or keep"
+            )
+        case "drop":
+            spacing = Spacing(settings.min_distance_m)
+            kept = np.flatnonzero(spacing.admit(places.longitude, places.latitude))
+            ids = [places.location_id[index] for index in kept]
+            return Places(ids, places.longitude[kept], places.latitude[kept])
+        case _:
+            choices = get_args(FromFile.model_fields["on_overlap"].annotation)
+            raise unknown_choice("on_overlap", settings.on_overlap, choices)

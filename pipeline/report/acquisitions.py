@@ -1,4 +1,4 @@
-"""The acquisitions behind a cube: when, how cloudy, and whether L1C and L2A are the same."""
+"""The acquisitions behind a cube: when, how cloudy, and whether levels share them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pages.charts import histogram
 from pipeline.report.small_arrays import Floats, Integers, SmallArrays, has_time
 from pipeline.report.timeline import TimelineRow, timeline
 from storage_schema.layout import NUM_SEASONS
-from storage_schema.products import PRODUCTS, ProductName
+from storage_schema.products import PRODUCTS, ProductName, optical_twins
 from storage_schema.status import OrbitPass, StatusReason
 
 _MS_PER_DAY: Final = 86_400_000
@@ -73,20 +73,22 @@ def _finite(statistic: Callable[[Floats], Any], values: Floats) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class DifferingPair:
-    """L1C and L2A of one season, cut from different acquisitions."""
+    """Two levels of one season, cut from different acquisitions."""
 
     location_id: str
     season: int
-    l1c_id: str
-    l2a_id: str
+    anchor_id: str
+    twin_id: str
     days_apart: float | None
-    """L2A minus L1C."""
+    """Twin minus anchor."""
 
 
 @dataclass(frozen=True, slots=True)
 class PairCounts:
-    """The L1C-L2A pairs of a cube."""
+    """The pairs of two optical products that should share their acquisitions."""
 
+    anchor_level: str
+    twin_level: str
     num_pairs: int
     num_differing: int
     num_flagged: int
@@ -97,28 +99,38 @@ class PairCounts:
 
 def level_pairs(
     arrays: SmallArrays, products: tuple[str, ...], max_examples: int = 20
-) -> PairCounts | None:
-    """Compare the acquisitions of L1C and L2A; None where the cube has not both."""
-    if not {"s2_l1c", "s2_l2a"} <= set(products):
-        return None
-    l1c, l2a = products.index("s2_l1c"), products.index("s2_l2a")
-    pair = arrays.complete[..., l1c] & arrays.complete[..., l2a]
+) -> list[PairCounts]:
+    """Compare the acquisitions of L1C and L2A, and of all products paired like them."""
+    return [
+        _compare(arrays, products, anchor, twin, max_examples)
+        for anchor, twin in optical_twins(products)
+    ]
+
+
+def _compare(
+    arrays: SmallArrays, products: tuple[str, ...], anchor: str, twin: str, max_examples: int
+) -> PairCounts:
+    first, second = products.index(anchor), products.index(twin)
+    pair = arrays.complete[..., first] & arrays.complete[..., second]
     ids = arrays.acquisition_id
-    differs = pair & (ids[..., l1c] != ids[..., l2a])
-    flagged = pair & (arrays.status_reason[..., l2a] == StatusReason.ACQUISITION_DIFFERS)
-    days = _days_between(arrays.acquisition_time[..., l1c], arrays.acquisition_time[..., l2a])
+    differs = pair & (ids[..., first] != ids[..., second])
+    flagged = pair & (arrays.status_reason[..., second] == StatusReason.ACQUISITION_DIFFERS)
+    times = arrays.acquisition_time
+    days = _days_between(times[..., first], times[..., second])
     days_apart = np.abs(days[differs & ~np.isnan(days)])
     examples = tuple(
         DifferingPair(
             str(arrays.location_id[n]),
             int(season),
-            str(ids[n, season, l1c]),
-            str(ids[n, season, l2a]),
+            str(ids[n, season, first]),
+            str(ids[n, season, second]),
             None if np.isnan(days[n, season]) else float(days[n, season]),
         )
         for n, season in np.argwhere(differs)[:max_examples]
     )
     return PairCounts(
+        PRODUCTS[anchor].level,
+        PRODUCTS[twin].level,
         int(np.count_nonzero(pair)),
         int(np.count_nonzero(differs)),
         int(np.count_nonzero(flagged)),

@@ -114,7 +114,7 @@ def band_sections(
         sections.append(
             BandSection(
                 name,
-                "DN" if product.unit == "1" else product.unit,
+                product.shown_unit,
                 convention,
                 convention == product.radiometric_convention,
                 None if is_sealed else len(sampled),

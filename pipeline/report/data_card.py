@@ -142,7 +142,7 @@ def _products(
                 f"`{name}`",
                 str(terms["earth_engine_id"]),
                 sizes,
-                "DN" if product.unit == "1" and name.startswith("s2") else product.unit,
+                product.shown_unit,
                 str(terms["radiometric_convention"]),
                 dates,
             )

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
+from groundwork.errors import unknown_choice
 from pages.formats import place, utc
 from pages.images import jpeg_uri, palette_png
 from pipeline.patches import Pixels
@@ -22,7 +23,7 @@ from pipeline.report.patch_pictures import (
 )
 from pipeline.report.small_arrays import SmallArrays, code_name, has_time, read_array
 from storage_schema.land_cover import CLASSES, PRESENT, LabelStatus
-from storage_schema.products import PRODUCTS, ProductName, Role
+from storage_schema.products import PRODUCTS, ProductName, Role, of_role, patch_size_px
 from storage_schema.status import OrbitPass, PatchStatus, Split, StatusReason
 
 _MAX_PICTURE_BYTES: Final = 6_000_000
@@ -140,6 +141,11 @@ class PatchView:
     products: tuple[ProductLine, ...]
 
     @property
+    def side_px(self) -> int:
+        """Width and height at which its pictures are shown: a pixel of the finest arrays each."""
+        return patch_size_px()
+
+    @property
     def num_bytes(self) -> int:
         """Size of its pictures in the file."""
         return sum(len(tile.uri) for tile in self.tiles if tile.uri)
@@ -188,43 +194,51 @@ def _tiles(
         words = status if reason == "none" else f"{status}: {reason}"
         return Tile(title, shown, "", None, words.replace("_", " "))
 
-    has_false_colour = False
+    has_false_colour, alone = False, len(of_role(Role.RADAR, products)) == 1
     for name in products:
         product = PRODUCTS[name]
         match product.role:
             case Role.OPTICAL:
-                bands = product.true_colour or product.groups[0].bands[:3]
-                yield tile(name, f"{product.level} true colour", bands)
+                yield tile(name, f"{product.level} true colour", product.true_colour)
                 if product.false_colour and not has_false_colour:
                     has_false_colour = True
                     yield tile(name, f"{product.level} false colour", product.false_colour)
             case Role.RADAR:
-                yield tile(name, "SAR", product.groups[0].bands[:2])
+                title = "SAR" if alone else f"SAR, {product.short_title}"
+                yield tile(name, title, product.groups[0].bands[:2])
             case Role.LABELS:
                 yield tile(name, "Label map", ())
+            case _:
+                raise unknown_choice("role", product.role, list(Role))
 
 
 def _band_words(name: ProductName, bands: Sequence[str]) -> str:
     """Return what the colours of a tile stand for."""
-    match PRODUCTS[name].role:
+    product = PRODUCTS[name]
+    match product.role:
         case Role.OPTICAL:
             return " ".join(bands)
         case Role.RADAR:
             # Red, green and blue are both polarisations and their difference.
             return " ".join([*bands, "−".join(bands)] if len(bands) > 1 else bands)  # noqa: RUF001
         case Role.LABELS:
-            return PRODUCTS[name].short_title
+            return product.short_title
+        case _:
+            raise unknown_choice("role", product.role, list(Role))
 
 
 def _uri(name: ProductName, bands: Sequence[str], pixels: Mapping[str, Pixels]) -> str:
-    stored = pixels[PRODUCTS[name].groups[0].array]
-    match PRODUCTS[name].role:
+    product = PRODUCTS[name]
+    stored = pixels[product.groups[0].array]
+    match product.role:
         case Role.OPTICAL:
             return jpeg_uri(optical_picture(name, stored, bands))
         case Role.RADAR:
             return jpeg_uri(sar_picture(name, stored))
         case Role.LABELS:
             return palette_png(label_indices(stored), LABEL_COLOURS)
+        case _:
+            raise unknown_choice("role", product.role, list(Role))
 
 
 def _fractions(arrays: SmallArrays, location: int, season: int) -> tuple[FractionBar, ...]:

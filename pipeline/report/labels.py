@@ -13,9 +13,9 @@ from markupsafe import Markup
 from pages.charts import bars
 from pipeline.report.small_arrays import Floats, SmallArrays
 from storage_schema.land_cover import CLASSES, NUM_CLASSES, PRESENT, UNKNOWN, LabelStatus
-from storage_schema.products import PATCH_SIZE_M
+from storage_schema.products import patch_size_px
 
-_PIXELS_PER_PATCH: Final = (PATCH_SIZE_M // 10) ** 2
+_PIXELS_PER_PATCH: Final = patch_size_px() ** 2
 
 FRACTION_EDGES: Final = (0.0, 0.001, 0.01, 0.05, 0.10, 0.25, 0.50, 0.75, 1.0)
 """Narrow where a presence threshold would bite: the published one is very low, and not known."""

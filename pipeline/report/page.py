@@ -160,7 +160,7 @@ def report_values(
         "acquisitions": acquisition_rows(arrays, products),
         "timeline": acquisition_timeline(arrays, products),
         "clouds": cloud_figures(arrays, products),
-        "pairs": level_pairs(arrays, products),
+        "level_pairs": level_pairs(arrays, products),
         "status_names": [status.name.lower() for status in PatchStatus],
         "status_table": status_table(statuses),
         "statuses": statuses,

@@ -15,8 +15,9 @@ from storage_schema.products import PRODUCTS, ProductName
 Rgb = npt.NDArray[np.uint8]
 
 STRETCH_PERCENTILES: Final = (2.0, 98.0)
-_MIN_RANGE: Final = {"1": 250.0, "dB": 12.0}
-"""Least range of a stretch, by unit: without it, open water and speckle show as loud noise."""
+_MIN_RANGE_DN: Final = 250.0
+_MIN_RANGE_DB: Final = 12.0
+"""Least range of a stretch: without it, open water and speckle show as loud noise."""
 SPECKLE_WINDOW_PX: Final = 5
 """Side of the square that SAR power is averaged over before it is shown."""
 OPTICAL_EXPONENT: Final = 0.75
@@ -65,9 +66,8 @@ def optical_picture(product: ProductName, pixels: Pixels, bands: Sequence[str]) 
     """
     order = PRODUCTS[product].groups[0].bands
     chosen = pixels[[order.index(band) for band in bands]].astype(np.float64)
-    return stretch(
-        chosen, valid_mask(PRODUCTS[product], pixels)[0], _MIN_RANGE["1"], OPTICAL_EXPONENT
-    )
+    valid = np.asarray(valid_mask(PRODUCTS[product], pixels).all(axis=0))
+    return stretch(chosen, valid, _MIN_RANGE_DN, OPTICAL_EXPONENT)
 
 
 def sar_picture(name: ProductName, pixels: Pixels) -> Rgb:
@@ -88,7 +88,7 @@ def sar_picture(name: ProductName, pixels: Pixels) -> Rgb:
     mean_power = np.where(valid, _mean_of_neighbours(power) / weight, 1.0)
     first, second = (10 * np.log10(mean_power))[[0, min(1, len(mean_power) - 1)]]
     third = first if len(mean_power) == 1 else first - second
-    return stretch(np.stack([first, second, third]), valid, _MIN_RANGE["dB"])
+    return stretch(np.stack([first, second, third]), valid, _MIN_RANGE_DB)
 
 
 def _mean_of_neighbours(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -11,11 +11,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from pipeline.patches import Acquisition
-from storage_schema.products import ProductName
+from storage_schema.products import ProductName, in_order
 
 NUM_SLOTS: Final = 4
-SLOT_PRIORITY: Final[tuple[ProductName, ...]] = ("s2_l1c", "s2_l2a", "s1_grd")
-"""Whose acquisitions make the slots where several products have equally many."""
 
 Dated = tuple[int, Acquisition]
 """Time (ms since 1970-01-01 UTC) and acquisition: only dated ones can be put in order."""
@@ -40,8 +38,8 @@ def arrange_seasons(
     """Order one location's acquisitions in time and match them across products.
 
     The slots are the first four acquisitions of the product that has the most (four count as the
-    most there can be; ties go by `SLOT_PRIORITY`). Every other product is matched to them by
-    `match_in_order`.
+    most there can be; ties go by the order of the products). Every other product is matched to
+    them by `match_in_order`.
 
     Args:
         acquisitions: product -> its acquisitions, in any order, each with a time.
@@ -52,10 +50,8 @@ def arrange_seasons(
     ordered = {name: _in_time_order(found) for name, found in acquisitions.items() if found}
     if not ordered:
         return SeasonArrangement(())
-    slot_product = max(
-        (name for name in SLOT_PRIORITY if name in ordered),
-        key=lambda name: (min(len(ordered[name]), NUM_SLOTS), -SLOT_PRIORITY.index(name)),
-    )
+    # `max` keeps the first of equals.
+    slot_product = max(in_order(ordered), key=lambda name: min(len(ordered[name]), NUM_SLOTS))
     slot_dates = ordered[slot_product][:NUM_SLOTS]
     slots: list[dict[ProductName, Acquisition]] = [{} for _ in slot_dates]
     left_out: list[tuple[ProductName, Acquisition]] = []

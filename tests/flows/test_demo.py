@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from flows.demo.figures import Scored, Series, interval_chart, line_chart, point_cloud
 
 from flows.command_line import run
 from flows.demo.cubes import patches_of_raster
-from flows.demo.figures import Scored, Series, interval_chart, line_chart, point_cloud
 from flows.demo.pictures import choose_queries
 from flows.demo.stages import Stages
 from groundwork.errors import InputError

@@ -99,13 +99,19 @@ def read_card(path: Path) -> BackboneCard:
     if not path.is_file():
         raise InputError(f"{path} does not exist: give what softcon export wrote")
     try:
-        return BackboneCard(**json.loads(beside.read_text(encoding="utf-8")))
+        card = BackboneCard(**json.loads(beside.read_text(encoding="utf-8")))
     except FileNotFoundError as error:
         raise InputError(
             f"{beside} is missing: it says which bands and which normalisation {path.name} wants"
         ) from error
     except (ValueError, TypeError) as error:
         raise InputError(f"{beside} is damaged ({error}): export again") from error
+    if card.layout not in get_args(Layout):
+        raise InputError(
+            f"{beside} has layout {card.layout!r}, this program knows "
+            f"{', '.join(get_args(Layout))}: export again"
+        )
+    return card
 
 
 def write_backbone(path: Path, state: Mapping[str, Tensor], card: BackboneCard) -> None:

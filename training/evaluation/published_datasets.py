@@ -34,6 +34,8 @@ EUROSAT_BANDS: Final = (
 _BIGEARTHNET_BANDS: Final = (
     "B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B11", "B12",
 )  # fmt: skip
+_SENTINEL_2: Final = ("s2_l1c", "s2_l2a")
+"""The products whose bands these images have."""
 _SHARES: Final = ((Split.TRAIN, 0.6), (Split.VALIDATION, 0.8), (Split.TEST, 1.0))
 _BATCH: Final = 64
 
@@ -158,18 +160,21 @@ def read_image(dataset: PublishedImages, path: Path, bands: Sequence[str], size:
 
     planes: dict[str, npt.NDArray[Any]] = {}
     try:
-        if dataset.name == "eurosat":
-            with rasterio.open(path) as file:
-                values = file.read()
-            if len(values) != len(EUROSAT_BANDS):
-                raise InputError(f"{path} has {len(values)} bands, not 13")
-            planes = dict(zip(EUROSAT_BANDS, values, strict=True))
-        else:
-            for band in _BIGEARTHNET_BANDS:
-                if band in bands:
-                    number = band[1:] if band == "B8A" else f"{int(band[1:]):02d}"
-                    with rasterio.open(path / f"{path.name}_B{number}.tif") as file:
-                        planes[band] = file.read(1)
+        match dataset.name:
+            case "eurosat":
+                with rasterio.open(path) as file:
+                    values = file.read()
+                if len(values) != len(EUROSAT_BANDS):
+                    raise InputError(f"{path} has {len(values)} bands, not 13")
+                planes = dict(zip(EUROSAT_BANDS, values, strict=True))
+            case "bigearthnet":
+                for band in _BIGEARTHNET_BANDS:
+                    if band in bands:
+                        number = band[1:] if band == "B8A" else f"{int(band[1:]):02d}"
+                        with rasterio.open(path / f"{path.name}_B{number}.tif") as file:
+                            planes[band] = file.read(1)
+            case _:
+                raise unknown_choice("data set", dataset.name, get_args(DatasetName))
     except rasterio.errors.RasterioError as error:
         raise InputError(f"{path} cannot be read: {error}") from error
     return torch.cat(
@@ -206,7 +211,8 @@ def features_of_dataset(
     Raises:
         InputError: the encoder wants other than Sentinel-2 bands, or an image is damaged.
     """
-    bands = [name.split()[1] for name in card.bands if name.startswith("s2_")]
+    named = [name.split() for name in card.bands]
+    bands = [band for product, band in named if product in _SENTINEL_2]
     if len(bands) != len(card.bands):
         raise InputError(
             f"{dataset.name} has Sentinel-2 bands alone, the encoder wants {', '.join(card.bands)}"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from groundwork.errors import InputError
+from groundwork.errors import InputError, unknown_choice
 
 PatchEmbedding = Literal["random", "inflate"]
 
@@ -36,6 +36,7 @@ def make_encoder(
     Raises:
         InputError: timm has no such model, it has no patch tokens to drop, or the weights
             cannot be found or do not fit.
+        ValueError: `patch_embedding` is no choice that there is.
     """
     from training.network.torchvision_import import import_torchvision
 
@@ -60,8 +61,15 @@ def make_encoder(
     except (RuntimeError, ValueError, OSError, TypeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{name} cannot be made ({reason}): check model.*") from error
-    if initialise != "random" and patch_embedding == "random" and num_bands != 3:
-        _draw_anew(first_layer(encoder))
+    match patch_embedding:
+        case "random":
+            if initialise != "random" and num_bands != 3:
+                _draw_anew(first_layer(encoder))
+        case "inflate":
+            pass  # timm has done it.
+        case _:
+            choices = get_args(PatchEmbedding)
+            raise unknown_choice("model.patch_embedding", patch_embedding, choices)
     return encoder
 
 

@@ -54,8 +54,18 @@ def label_similarity(rows: Tensor, columns: Tensor, kind: LabelSimilarity) -> Te
 
 
 def needs_fractions(kind: LabelSimilarity) -> bool:
-    """Tell whether a similarity takes fractions rather than presence."""
-    return kind in {"cosine_fractions", "bray_curtis", "dominant_class"}
+    """Tell whether a similarity takes fractions rather than presence.
+
+    Raises:
+        ValueError: there is no such similarity.
+    """
+    match kind:
+        case "cosine_fractions" | "bray_curtis" | "dominant_class":
+            return True
+        case "cosine" | "jaccard":
+            return False
+        case _:
+            raise unknown_choice("label similarity", kind, SIMILARITIES)
 
 
 def _some(rows: Tensor, columns: Tensor) -> Tensor:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from groundwork.errors import InputError
+from groundwork.errors import InputError, unknown_choice
 from storage_schema.land_cover import CLASS_NAMES, NUM_CLASSES
 from storage_schema.layout import NUM_SEASONS, SCHEMA_VERSION
 from storage_schema.products import PRODUCTS, ProductName, published_statistics
@@ -247,10 +247,12 @@ def read_statistics(settings: DataSettings) -> BandStatistics:
 
     Raises:
         InputError: a cube has none, or the conventions of the cubes differ.
+        ValueError: `settings.statistics` is no choice that there is.
     """
     bands: list[str] = []
     mean: list[float] = []
     std: list[float] = []
+    origin = ""
     cubes = [CubeFiles(address) for address in settings.cubes]
     for product in settings.modality:
         conventions = {
@@ -261,20 +263,27 @@ def read_statistics(settings: DataSettings) -> BandStatistics:
                 f"the cubes store {product} by different conventions "
                 f"({' / '.join(sorted(conventions))}): train on them one at a time"
             )
-        if settings.statistics == "published":
-            found = published_statistics(product)
-            if not found:
-                raise InputError(
-                    f"no statistics are published for {product}: set data.statistics=cube"
-                )
-        else:
-            found = _statistics_of_cubes(cubes, product)
+        match settings.statistics:
+            case "published":
+                found, origin = _published_statistics(product), "published"
+            case "cube":
+                found = _statistics_of_cubes(cubes, product)
+                origin = ", ".join(settings.cubes)
+            case _:
+                choices = get_args(DataSettings.model_fields["statistics"].annotation)
+                raise unknown_choice("data.statistics", settings.statistics, choices)
         for band in band_order(product):
             bands.append(f"{product} {band}")
             mean.append(found[band][0])
             std.append(found[band][1])
-    origin = "published" if settings.statistics == "published" else ", ".join(settings.cubes)
     return BandStatistics(tuple(bands), tuple(mean), tuple(std), origin)
+
+
+def _published_statistics(product: ProductName) -> dict[str, tuple[float, float]]:
+    found = published_statistics(product)
+    if not found:
+        raise InputError(f"no statistics are published for {product}: set data.statistics=cube")
+    return found
 
 
 def _statistics_of_cubes(

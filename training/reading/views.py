@@ -17,10 +17,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from storage_schema.products import PRODUCTS, NoData, ProductName, Role
+from groundwork.errors import InputError, unknown_choice
+from storage_schema.products import PRODUCTS, NoData, Product, ProductName, Role
 from training.config import ViewSettings
 from training.reading.patch_index import BandStatistics, band_order
 
+_NUM_POLARISATIONS: Final = 2
 _NUM_STD: Final = 2.0
 """Inputs are scaled so that mean - 2 std becomes 0 and mean + 2 std 1, and clipped (as published
 with SoftCon's weights, which then quantise to 8 bits; here nothing is quantised)."""
@@ -74,7 +76,7 @@ def draw_parameters(
     brightness = uniform(1 - settings.brightness, 1 + settings.brightness)
     contrast = uniform(1 - settings.contrast, 1 + settings.contrast)
     sigma = uniform(*settings.blur_sigma)
-    shift = uniform(-settings.sar_shift_db, settings.sar_shift_db, 2)
+    shift = uniform(-settings.sar_shift_db, settings.sar_shift_db, _NUM_POLARISATIONS)
     sar_contrast = uniform(1 - settings.sar_contrast, 1 + settings.sar_contrast)
     return ViewParameters(
         crop=_draw_crops(settings, num, generator),
@@ -83,7 +85,7 @@ def draw_parameters(
         contrast=torch.where(jitter, contrast, one),
         gray=happens(settings.gray),
         blur_sigma=torch.where(happens(settings.blur[view]), sigma, torch.zeros(num)),
-        sar_shift_db=torch.where(jitter[:, None], shift, torch.zeros(num, 2)),
+        sar_shift_db=torch.where(jitter[:, None], shift, torch.zeros_like(shift)),
         sar_contrast=torch.where(jitter, sar_contrast, one),
     )
 
@@ -106,6 +108,9 @@ class ViewMaker(torch.nn.Module):
         modality: products, whose bands are stacked.
         statistics: mean and standard deviation of every channel.
         settings: of the views.
+
+    Raises:
+        InputError: a product of the modality is nothing that views can be made of.
     """
 
     mean: Tensor
@@ -118,6 +123,8 @@ class ViewMaker(torch.nn.Module):
         settings: ViewSettings,
     ) -> None:
         super().__init__()
+        for product in modality:
+            _check_modality(PRODUCTS[product])
         self._modality, self._settings = tuple(modality), settings
         self.register_buffer("mean", torch.tensor(statistics.mean), persistent=False)
         self.register_buffer("std", torch.tensor(statistics.std), persistent=False)
@@ -142,13 +149,16 @@ class ViewMaker(torch.nn.Module):
             num = len(PRODUCTS[product].bands)
             channels = slice(first, first + num)
             view = self._sample(product, pixels, channels, drawn.crop, drawn.flip)
-            match PRODUCTS[product].role:
+            role = PRODUCTS[product].role
+            match role:
                 case Role.OPTICAL:
                     view = jitter_reflectance(view, drawn)
                 case Role.RADAR:
                     view = jitter_backscatter(view, drawn, self.std[channels])
                 case Role.LABELS:
-                    raise ValueError(f"{product} has labels: it is no modality of an encoder")
+                    raise AssertionError("refused by the constructor")
+                case _:
+                    raise unknown_choice("role", role, list(Role))
             parts.append(blur(view, drawn.blur_sigma, self._settings.blur_sigma[1]).clamp(0, 1))
             first += num
         return torch.cat(parts, dim=1)
@@ -191,6 +201,25 @@ class ViewMaker(torch.nn.Module):
         return torch.stack([found[band] for band in band_order(product)], dim=1)
 
 
+def _check_modality(product: Product) -> None:
+    match product.role:
+        case Role.OPTICAL:
+            return
+        case Role.RADAR:
+            # A shift is drawn per polarisation; how many are drawn shapes every number after it.
+            if len(product.bands) != _NUM_POLARISATIONS:
+                raise InputError(
+                    f"{product.name} has {len(product.bands)} bands: views are made of radar with "
+                    f"{_NUM_POLARISATIONS} polarisations; leave it out of data.modality"
+                )
+        case Role.LABELS:
+            raise InputError(
+                f"{product.name} holds labels, which no encoder sees: leave it out of data.modality"
+            )
+        case _:
+            raise unknown_choice("role", product.role, list(Role))
+
+
 def to_physical(product: ProductName, stored: Tensor) -> tuple[Tensor, Tensor]:
     """Return stored integers as float32 in the product's unit, and where there is no data.
 
@@ -205,8 +234,13 @@ def to_physical(product: ProductName, stored: Tensor) -> tuple[Tensor, Tensor]:
     # PyTorch compares few uint16 tensors on few devices; float32 holds all of them exactly.
     values = stored.to(torch.float32, copy=True)
     missing = values == spec.fill_value
-    if spec.no_data is NoData.EVERY_BAND:
-        missing = missing.all(dim=1, keepdim=True)
+    match spec.no_data:
+        case NoData.EVERY_BAND:
+            missing = missing.all(dim=1, keepdim=True)
+        case NoData.EACH_VALUE:
+            pass
+        case _:
+            raise unknown_choice("rule of no data", spec.no_data, list(NoData))
     if spec.scale_factor is not None:
         values = values * spec.scale_factor
     return values, missing

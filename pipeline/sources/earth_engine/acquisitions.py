@@ -12,11 +12,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, get_args
 
+from groundwork.errors import unknown_choice
 from pipeline.sources.date_windows import Window, days_apart
 from pipeline.sources.earth_engine.collections import ANCHOR
-from pipeline.sources.earth_engine.settings import AcquisitionSettings
+from pipeline.sources.earth_engine.settings import AcquisitionSettings, ImageOrder
 from storage_schema.products import PRODUCTS, Pairing, ProductName
 from storage_schema.status import OrbitPass, StatusReason
 
@@ -111,7 +112,6 @@ _STAGES: Final = (
     StatusReason.UNREADABLE_METADATA,
     StatusReason.DISAPPEARED,
 )
-_WANTED_PASS: Final = {"ascending": OrbitPass.ASCENDING, "descending": OrbitPass.DESCENDING}
 
 
 def choose_acquisitions(
@@ -226,12 +226,15 @@ def _rank(
     def key(image: Candidate) -> tuple[float, float, str]:
         days = days_apart(image.time_ms, window.centre_ms)
         cloud = image.cloud_percentage or 0.0
-        first, second = {
-            "least_cloudy": (cloud, days),
-            "nearest": (days, cloud),
-            "newest": (-float(image.time_ms), cloud),
-        }[settings.order]
-        return first, second, image.id
+        match settings.order:
+            case "least_cloudy":
+                return cloud, days, image.id
+            case "nearest":
+                return days, cloud, image.id
+            case "newest":
+                return -float(image.time_ms), cloud, image.id
+            case _:
+                raise unknown_choice("acquisitions.order", settings.order, get_args(ImageOrder))
 
     return key
 
@@ -274,8 +277,7 @@ def _choose_nearest(
     rejected: Counter[StatusReason],
 ) -> tuple[Candidate | None, StatusReason]:
     """Return the image nearest in time to the anchor, or why there is none."""
-    wanted = settings.s1.orbit_pass
-    preferred = _WANTED_PASS.get(wanted.removeprefix("prefer_"))
+    preferred = settings.s1.wanted_pass
     usable: list[Candidate] = []
     reasons: list[StatusReason] = []
     for image in listing.images.get(product, ()):
@@ -286,7 +288,7 @@ def _choose_nearest(
             reasons.append(StatusReason.OUTSIDE_FOOTPRINT)
         elif not image.bands.issuperset(PRODUCTS[product].bands):
             reasons.append(StatusReason.MISSING_POLARISATION)
-        elif wanted in _WANTED_PASS and image.orbit_pass != preferred:
+        elif settings.s1.refuses_other_pass and image.orbit_pass != preferred:
             reasons.append(StatusReason.OTHER_ORBIT_PASS)
         elif (product, image.id) in gone:
             reasons.append(StatusReason.DISAPPEARED)

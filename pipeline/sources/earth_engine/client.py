@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, get_args
 
 import ee
 import ee.oauth
@@ -23,7 +23,7 @@ import google.oauth2.credentials
 import google.oauth2.service_account
 from google.auth.credentials import AnonymousCredentials
 
-from groundwork.errors import InputError, TransientError
+from groundwork.errors import InputError, TransientError, unknown_choice
 from pipeline.errors import UnreachableError
 from pipeline.heap import use_one_heap
 from pipeline.ledger import Ledger
@@ -31,7 +31,7 @@ from pipeline.sources.earth_engine.errors import Failure, classify
 from pipeline.sources.earth_engine.http_transport import HttpTransport
 from pipeline.sources.earth_engine.pixels import UnusableReplyError
 from pipeline.sources.earth_engine.request_gate import ClusterShare, RequestGate
-from pipeline.sources.earth_engine.settings import EarthEngineSettings
+from pipeline.sources.earth_engine.settings import Credentials, EarthEngineSettings
 
 T = TypeVar("T")
 
@@ -219,23 +219,35 @@ def _initialise(settings: EarthEngineSettings, transport: HttpTransport) -> None
 
 def _find_credentials(settings: EarthEngineSettings) -> Any:
     """Return the credentials; what they are is never shown."""
-    if settings.credentials == "none":
-        return AnonymousCredentials()
-    if settings.credentials == "service_account":
-        file = str(settings.credentials_file)
-        try:
-            return google.oauth2.service_account.Credentials.from_service_account_file(
-                file, scopes=_SCOPES
-            )
-        except OSError as error:
-            raise InputError(
-                f"earth_engine.credentials_file {file} cannot be read: {error.strerror}"
-            ) from error
-        except (ValueError, google.auth.exceptions.GoogleAuthError) as error:
-            raise InputError(
-                f"earth_engine.credentials_file {file} is no key of a service account: download "
-                "a JSON key from the Google Cloud console"
-            ) from error
+    match settings.credentials:
+        case "none":
+            return AnonymousCredentials()
+        case "service_account":
+            return _service_account(str(settings.credentials_file))
+        case "application_default":
+            return _application_default()
+        case _:
+            choices = get_args(Credentials)
+            raise unknown_choice("earth_engine.credentials", settings.credentials, choices)
+
+
+def _service_account(file: str) -> Any:
+    try:
+        return google.oauth2.service_account.Credentials.from_service_account_file(
+            file, scopes=_SCOPES
+        )
+    except OSError as error:
+        raise InputError(
+            f"earth_engine.credentials_file {file} cannot be read: {error.strerror}"
+        ) from error
+    except (ValueError, google.auth.exceptions.GoogleAuthError) as error:
+        raise InputError(
+            f"earth_engine.credentials_file {file} is no key of a service account: download "
+            "a JSON key from the Google Cloud console"
+        ) from error
+
+
+def _application_default() -> Any:
     if "GOOGLE_APPLICATION_CREDENTIALS" not in os.environ and (own := _client_credentials()):
         return own
     try:

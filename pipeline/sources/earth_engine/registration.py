@@ -21,7 +21,7 @@ from pipeline.sources.earth_engine.settings import EarthEngineSettings, RebuildS
 from pipeline.sources.places import describe_places, places_of
 from pipeline.sources.registry import BuildPlan, RequestPlan
 from storage_schema.layout import CubeDescription
-from storage_schema.products import PATCH_SIZE_M, PRODUCTS, Pairing
+from storage_schema.products import PRODUCTS, Pairing, patch_size_px
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -32,7 +32,6 @@ MONTHLY_EECU_HOURS: Final = {"community": 150, "contributor": 1_000, "partner": 
 """Compute budget of non-commercial projects by tier, EECU-hours a month, since 2026-04-27.
 Source: Earth Engine, "Noncommercial tiers"."""
 _GOOGLE: Final = "googleapis.com"
-_FINEST_M: Final = 10
 
 
 class EarthEngineKind:
@@ -89,7 +88,7 @@ class EarthEngineKind:
         num_alone = sum(
             PRODUCTS[name].pairing is Pairing.NEAREST_IN_TIME
             for name in settings.products
-            if settings.acquisitions.s1.reprojection == "dask"
+            if not settings.acquisitions.s1.by_service
         )
         listings = math.ceil(num_locations / settings.earth_engine.locations_per_listing)
         per_pixel = sum(
@@ -100,7 +99,7 @@ class EarthEngineKind:
         limits = settings.earth_engine.limits
         return RequestPlan(
             num_requests=listings + seasons * (1 + num_alone),
-            num_bytes=seasons * per_pixel * (PATCH_SIZE_M // _FINEST_M) ** 2,
+            num_bytes=seasons * per_pixel * patch_size_px() ** 2,
             max_in_flight=limits.max_in_flight,
             max_requests_per_s=limits.max_requests_per_s,
             compute_unit="EECU-hours",

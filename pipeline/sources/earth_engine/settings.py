@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Final, Literal, Self, get_args
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
+from groundwork.errors import unknown_choice
 from groundwork.settings_text import Matching, PathText, SettingsModel
 from pipeline.sources.date_windows import SeasonSettings
 from pipeline.sources.earth_engine.collections import COLLECTIONS
 from pipeline.sources.settings import BuildSettings
 from storage_schema.layout import NUM_SEASONS
 from storage_schema.products import ProductName
+from storage_schema.status import OrbitPass
 
 HIGH_VOLUME_ENDPOINT: Final = "https://earthengine-highvolume.googleapis.com"
 """The endpoint for many small requests. Source: Earth Engine, "Processing environments"."""
@@ -21,6 +23,12 @@ _MAX_ADDRESS: Final = 500
 _UTM_CODES: Final = (range(32601, 32661), range(32701, 32761))
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+PassChoice = Literal["any", "ascending", "descending", "prefer_ascending", "prefer_descending"]
+Reprojection = Literal["service", "dask"]
+ImageOrder = Literal["least_cloudy", "nearest", "newest"]
+Credentials = Literal["application_default", "service_account", "none"]
 
 
 class Sentinel1Settings(SettingsModel):
@@ -35,10 +43,45 @@ class Sentinel1Settings(SettingsModel):
     """
 
     max_days_apart: float = Field(15.0, gt=0, le=366)
-    orbit_pass: Literal[
-        "any", "ascending", "descending", "prefer_ascending", "prefer_descending"
-    ] = "any"  # noqa: S105 - the pass of an orbit
-    reprojection: Literal["service", "dask"] = "service"
+    orbit_pass: PassChoice = "any"  # noqa: S105 - the pass of an orbit
+    reprojection: Reprojection = "service"
+
+    @property
+    def wanted_pass(self) -> OrbitPass | None:
+        """The pass that is asked for or preferred; None where any will do.
+
+        Raises:
+            ValueError: `orbit_pass` is no choice that there is.
+        """
+        match self.orbit_pass:
+            case "any":
+                return None
+            case "ascending" | "prefer_ascending":
+                return OrbitPass.ASCENDING
+            case "descending" | "prefer_descending":
+                return OrbitPass.DESCENDING
+            case _:
+                raise unknown_choice("s1.orbit_pass", self.orbit_pass, get_args(PassChoice))
+
+    @property
+    def refuses_other_pass(self) -> bool:
+        """Whether an image of the other pass is not taken even where there is no other."""
+        return self.wanted_pass is not None and not self.orbit_pass.startswith("prefer_")
+
+    @property
+    def by_service(self) -> bool:
+        """Whether the service resamples to the patch's grid.
+
+        Raises:
+            ValueError: `reprojection` is no choice that there is.
+        """
+        match self.reprojection:
+            case "service":
+                return True
+            case "dask":
+                return False
+            case _:
+                raise unknown_choice("s1.reprojection", self.reprojection, get_args(Reprojection))
 
 
 class AcquisitionSettings(SettingsModel):
@@ -54,7 +97,7 @@ class AcquisitionSettings(SettingsModel):
     """
 
     max_cloud_percentage: float = Field(20.0, ge=0, le=100)
-    order: Literal["least_cloudy", "nearest", "newest"] = "least_cloudy"
+    order: ImageOrder = "least_cloudy"
     require_l2a: bool = True
     require_dynamic_world: bool = True
     min_seasons: int = Field(1, ge=1, le=NUM_SEASONS)
@@ -115,7 +158,7 @@ class EarthEngineSettings(SettingsModel):
         Matching(r"[A-Za-z0-9][A-Za-z0-9:._-]{0,99}", "give the id of a Google Cloud project"),
     ]
     endpoint: str = HIGH_VOLUME_ENDPOINT
-    credentials: Literal["application_default", "service_account", "none"] = "application_default"
+    credentials: Credentials = "application_default"
     credentials_file: PathText | None = None
     workload_tag: (
         Annotated[

@@ -285,7 +285,7 @@ class _LocationWork:
         if anchor is None:
             return
         self._grid = place_grid(place.longitude, place.latitude, anchor, source.grid_epsg)
-        by_service = source.acquisitions.s1.reprojection == "service"
+        by_service = source.acquisitions.s1.by_service
         for index, season in enumerate(self._plan.seasons):
             images = season.acquisitions
             if not images:

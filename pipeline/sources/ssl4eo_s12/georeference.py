@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.grids import from_lon_lat
-from storage_schema.products import PATCH_SIZE_M
+from storage_schema.products import PATCH_SIZE_M, patch_size_px
 
 REGION_SIDE_M: Final = 2631.0
 """Side of the sampled rectangle: 2629.6 m x 2633.0 m in the public sample. Not 2640: Earth Engine's
@@ -326,7 +326,7 @@ class _Span:
     def crop_start_m(self, resolution_m: int) -> int:
         """Return where the centre crop of that block starts, m from the lattice's origin."""
         first = math.floor(self.start / resolution_m)
-        crop_px = PATCH_SIZE_M // resolution_m
+        crop_px = patch_size_px(resolution_m)
         return (first + _crop_start(self.num_pixels(resolution_m), crop_px)) * resolution_m
 
     def ambiguity_m(self) -> int:
@@ -352,7 +352,7 @@ def _sampled_regions(
     The size of the first band's array before the crop is not recorded. A size is possible if the
     rectangle it implies has a plausible side and, put on the lattice, gives that size again.
     """
-    crop_px = PATCH_SIZE_M // resolution_m
+    crop_px = patch_size_px(resolution_m)
     x_deg, y_deg = extent.width_deg / crop_px, extent.height_deg / crop_px
     latitude = math.radians(extent.centre[1])
     # Length of a degree on WGS 84, m. Source: Snyder 1987, "Map Projections", pp. 24-25, as series.

@@ -10,7 +10,6 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Final
 
 from pipeline.sources.ssl4eo_s12.georeference import (
     Evidence,
@@ -22,9 +21,6 @@ from pipeline.sources.ssl4eo_s12.georeference import (
 from pipeline.sources.ssl4eo_s12.images import Image, ReadingLog
 from storage_schema.products import PRODUCTS, ProductName, Role
 from storage_schema.status import PatchStatus
-
-IMAGERY: Final[tuple[ProductName, ...]] = ("s2_l1c", "s2_l2a", "s1_grd")
-"""Products with pixels of their own to locate, the most trusted first."""
 
 _recover_once = lru_cache(maxsize=64)(recover_grid)
 """A location's images mostly share header and lattice."""
@@ -43,7 +39,8 @@ def locate(
     Returns:
         The grid, or None; and the nominal centre (longitude, latitude, deg), NaN if there is none.
     """
-    images = [slot[product] for product in IMAGERY for slot in slots if product in slot]
+    # The most trusted first.
+    images = [slot[name] for name in PRODUCTS for slot in slots if name in slot]
     estimates = [(image, _estimate(image)) for image in images]
     centre = next((i.extent.centre for i in images if i.extent), (math.nan, math.nan))
     votes: Counter[tuple[int, float, float]] = Counter()

@@ -32,7 +32,7 @@ from pipeline.sources.ssl4eo_s12.georeference import (
     tile_lattice,
 )
 from storage_schema.land_cover import MASKED, NUM_CLASSES
-from storage_schema.products import PRODUCTS, S1_GRD, BandGroup, ProductName, Role
+from storage_schema.products import DYNAMIC_WORLD, PRODUCTS, S1_GRD, BandGroup, ProductName, Role
 from storage_schema.status import OrbitPass, PatchStatus, StatusReason
 
 _FIRST_10M_BAND: Final[Mapping[Role, str]] = {Role.OPTICAL: "B2", Role.RADAR: "VV"}
@@ -338,7 +338,7 @@ def _to_centi_db(backscatter_db: Pixels, file: Path) -> npt.NDArray[np.int16]:
 def read_label_map(root: Path, path: Path, image: Acquisition) -> ProductPatch:
     """Read a Dynamic World label map; `image` is the acquisition it was made from."""
     file = path / "label.tif"
-    group = PRODUCTS["dynamic_world"].groups[0]
+    group = DYNAMIC_WORLD.groups[0]
     try:
         labels = cast(
             npt.NDArray[np.uint8], _read_raster(root, file, group.size_px, ("uint8",)).values

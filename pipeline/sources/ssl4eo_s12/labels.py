@@ -19,7 +19,7 @@ from groundwork.errors import InputError
 from groundwork.file_writes import write_atomically
 from pipeline.patches import Label, LocationPatches, SeasonPatches
 from storage_schema.land_cover import ABSENT, NUM_CLASSES, PRESENT, LabelStatus
-from storage_schema.products import PRODUCTS, Role
+from storage_schema.products import Role, in_order, of_role
 
 SeasonLabels = Mapping[str, Sequence[str]]
 """Season id (the Sentinel-2 ``system:index``) -> class ids."""
@@ -115,10 +115,10 @@ def attach_labels(
 
 def _label_key(season: SeasonPatches) -> str:
     """Return the id under which a season's label is filed; empty if it has no Sentinel-2 image."""
-    for name, product in PRODUCTS.items():
-        patch = season.products.get(name) if product.role is Role.OPTICAL else None
-        if patch is not None and patch.acquisition is not None:
-            return patch.acquisition.id
+    for name in of_role(Role.OPTICAL, in_order(season.products)):
+        acquisition = season.products[name].acquisition
+        if acquisition is not None:
+            return acquisition.id
     return ""
 
 

@@ -31,7 +31,7 @@ from pipeline.patches import LocationPatches, ProductPatch, SeasonPatches
 from pipeline.sources.one_by_one import ReadsOneByOne
 from pipeline.sources.seasons import arrange_seasons
 from pipeline.sources.ssl4eo_s12.georeference import Offset
-from pipeline.sources.ssl4eo_s12.grid import IMAGERY, Slot, locate
+from pipeline.sources.ssl4eo_s12.grid import Slot, locate
 from pipeline.sources.ssl4eo_s12.images import (
     AcquisitionFolder,
     ReadingLog,
@@ -39,7 +39,15 @@ from pipeline.sources.ssl4eo_s12.images import (
     read_label_map,
     read_metadata,
 )
-from storage_schema.products import PRODUCTS, ProductName, Role, in_order
+from storage_schema.products import (
+    DYNAMIC_WORLD,
+    PRODUCTS,
+    ProductName,
+    Role,
+    in_order,
+    of_role,
+    optical_twins,
+)
 from storage_schema.status import PatchStatus, StatusReason
 
 FOLDERS: Final[Mapping[ProductName, str]] = {
@@ -49,6 +57,8 @@ FOLDERS: Final[Mapping[ProductName, str]] = {
     "dynamic_world": "dw",
 }
 """Product -> its folder; `dw` is our addition, SSL4EO-S12 has no label maps."""
+IMAGERY: Final = tuple(name for name in in_order(FOLDERS) if PRODUCTS[name].is_imagery)
+"""Products with pixels of their own to locate."""
 
 _PLAIN_NAME: Final = re.compile(r"[0-9A-Za-z_-]+")
 
@@ -85,6 +95,10 @@ class SSL4EOS12Source(ReadsOneByOne):
                 )
         found = {name for name, folder in FOLDERS.items() if (root / folder).is_dir()}
         for name in products or ():
+            if name not in FOLDERS:
+                raise InputError(
+                    f"SSL4EO-S12 has no folder for product {name}: ask for {', '.join(FOLDERS)}"
+                )
             if name not in found:
                 raise InputError(
                     f"{root} has no folder {FOLDERS[name]} for {name}: leave it out, or add it"
@@ -95,7 +109,8 @@ class SSL4EOS12Source(ReadsOneByOne):
                 f"{root} has none of the folders s1, s2a, s2c to read imagery from: give the "
                 "folder that holds them"
                 if products is None
-                else "only label maps are asked for: add s2_l1c, s2_l2a or s1_grd to the products"
+                else "only label maps are asked for: add "
+                f"{', '.join(IMAGERY[:-1])} or {IMAGERY[-1]} to the products"
             )
         return cls(root, in_order(chosen))
 
@@ -148,7 +163,7 @@ class SSL4EOS12Source(ReadsOneByOne):
                 for slot in arrangement.slots
             ]
             label_maps: Sequence[ProductPatch | None] = [None] * len(slots)
-            if "dynamic_world" in self.products:
+            if of_role(Role.LABELS, self.products):
                 label_maps = self._read_label_maps(location_id, slots, log)
         if not slots:
             log.count("empty_locations", f"location {location_id} has no image at all")
@@ -217,12 +232,12 @@ class SSL4EOS12Source(ReadsOneByOne):
         self, location_id: str, slots: Sequence[Slot], log: ReadingLog
     ) -> list[ProductPatch | None]:
         """Return each slot's label map; None where there is none."""
-        path = Path(FOLDERS["dynamic_world"]) / location_id
+        path = Path(FOLDERS[DYNAMIC_WORLD.name]) / location_id
         names = set(self._list_folders(self.root / path)[0])
         result: list[ProductPatch | None] = []
         for slot in slots:
-            # Dynamic World is made from the L1C image and shares its id.
-            image = slot.get("s2_l1c") or slot.get("s2_l2a")
+            # Dynamic World is made from the L1C image and shares its id, as L2A does.
+            image = next((slot[name] for name in of_role(Role.OPTICAL, in_order(slot))), None)
             if image is None or image.folder.acquisition.id not in names:
                 result.append(None)
                 continue
@@ -253,13 +268,11 @@ class SSL4EOS12Source(ReadsOneByOne):
             if not located and patch.status is PatchStatus.COMPLETE:
                 patch = replace(patch, reason=StatusReason.NO_GRID)
             patches[product] = patch
-        l1c, l2a = slot.get("s2_l1c"), slot.get("s2_l2a")
-        if l1c and l2a and l1c.folder.acquisition.id != l2a.folder.acquisition.id:
-            log.notes["l2a_acquisition_differs"] += 1
-            if patches["s2_l2a"].status is PatchStatus.COMPLETE:
-                patches["s2_l2a"] = replace(
-                    patches["s2_l2a"], reason=StatusReason.ACQUISITION_DIFFERS
-                )
+        for anchor, twin in optical_twins(slot):
+            if slot[anchor].folder.acquisition.id != slot[twin].folder.acquisition.id:
+                log.notes[f"{PRODUCTS[twin].level.lower()}_acquisition_differs"] += 1
+                if patches[twin].status is PatchStatus.COMPLETE:
+                    patches[twin] = replace(patches[twin], reason=StatusReason.ACQUISITION_DIFFERS)
         return SeasonPatches(patches)
 
 
