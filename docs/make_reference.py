@@ -180,6 +180,16 @@ def codes() -> str:
     return "\n".join(parts)
 
 
+def reasons() -> str:
+    """Return what each reason of a patch without pixels means."""
+    rows = [
+        [reason.name.lower().replace("_", " "), reason.meaning]
+        for reason in status.StatusReason
+        if reason is not status.StatusReason.NONE
+    ]
+    return table(["reason", "meaning"], rows)
+
+
 def classes() -> str:
     """Return Dynamic World's classes."""
     rows = [[str(c.id), code(c.name), code(c.colour)] for c in CLASSES]
@@ -431,12 +441,13 @@ def _value(kind: Any, option: Any) -> str:
 MAKERS: Final[dict[str, Callable[[], str]]] = {
     maker.__name__: maker
     for maker in (
-        pixel_arrays, bands, products, patch_arrays, location_arrays, coordinates, codes, classes,
+        pixel_arrays, bands, products, patch_arrays, location_arrays, coordinates, codes, reasons,
+        classes,
         root_attributes, statistics, rebuild_settings, location_settings, run_settings, presets,
         commands,
     )
 }  # fmt: skip
-PAGES: Final = ("data-model.md", "configuration.md", "command-line.md")
+PAGES: Final = ("data-model.md", "configuration.md", "command-line.md", "troubleshooting.md")
 
 
 def made_page(text: str) -> str:

@@ -132,6 +132,14 @@ class BandGroup(_Frozen):
         return f"{self.resolution_m}m"
 
 
+class PublishedStatistics(_Frozen):
+    """Mean and standard deviation of one band, in the product's unit, as others published them."""
+
+    band: str
+    mean: float
+    std: float
+
+
 class Product(_Frozen):
     """A provider collection at one processing level."""
 
@@ -164,13 +172,17 @@ class Product(_Frozen):
     valid_range: tuple[int, int]
     """Stored values outside it are implausible."""
     radiometric_convention: str
+    published: tuple[PublishedStatistics, ...] = ()
+    """Of every band, in the order of an encoder's channels: by wavelength. Empty where nobody has
+    published any."""
     licence: str
     attribution: str
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         """Refuse what would be stored, counted or drawn wrongly without anybody noticing."""
-        if (trouble := self._contradiction()) is not None:
+        trouble = self._contradiction() or self._contradiction_to_role()
+        if trouble is not None:
             raise ValueError(f"product {self.name} {trouble}")
         return self
 
@@ -178,10 +190,16 @@ class Product(_Frozen):
         """Return what of the description does not fit together."""
         if len(set(self.bands)) < len(self.bands):
             return "names a band twice"
+        if self.published and sorted(s.band for s in self.published) != sorted(self.bands):
+            return "has published statistics of other bands than its own"
         if self.band_dimension is not None and len(self.groups) > 1:
             return (
                 f"gives its arrays one band_dimension, {self.band_dimension}: xarray needs one each"
             )
+        return None
+
+    def _contradiction_to_role(self) -> str | None:
+        """Return what of the description does not fit its role."""
         match self.role:
             case Role.OPTICAL:
                 colours = [self.true_colour, *([self.false_colour] if self.false_colour else [])]
@@ -207,9 +225,20 @@ class Product(_Frozen):
         return tuple(band for group in self.groups for band in group.bands)
 
     @property
+    def channels(self) -> tuple[str, ...]:
+        """All band names, in the order of an encoder's channels."""
+        return tuple(s.band for s in self.published) or self.bands
+
+    @property
     def is_imagery(self) -> bool:
         """Whether its pixels are measurements, with a band dimension, and not labels."""
-        return self.role is not Role.LABELS
+        match self.role:
+            case Role.OPTICAL | Role.RADAR:
+                return True
+            case Role.LABELS:
+                return False
+            case _:
+                assert_never(self.role)
 
     @property
     def shown_unit(self) -> str:
@@ -231,6 +260,18 @@ _S2_CONVENTION = (
 _TRUE_COLOUR = ("B4", "B3", "B2")
 _FALSE_COLOUR = ("B8", "B4", "B3")
 _S2_FILL = "no data where every band of the array is 0 (a single band may be 0 over dark water)"
+
+
+def _published(
+    bands: tuple[str, ...], means: tuple[float, ...], stds: tuple[float, ...]
+) -> tuple[PublishedStatistics, ...]:
+    """Lay out the statistics of SSL4EO-S12 v1.0: 50,000 patches, without the +1000 offset.
+
+    Source: the data set's repository.
+    """
+    columns = zip(bands, means, stds, strict=True)
+    return tuple(PublishedStatistics(band=b, mean=m, std=s) for b, m, s in columns)
+
 
 S2_L1C: Final = Product(
     name="s2_l1c",
@@ -256,9 +297,16 @@ S2_L1C: Final = Product(
     fill_meaning=_S2_FILL,
     valid_range=(0, 65535),
     radiometric_convention=_S2_CONVENTION,
+    published=_published(
+        ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B10", "B11", "B12"),
+        (1605.58, 1390.78, 1314.87, 1363.52, 1549.44, 2091.75, 2371.72, 2299.90, 2560.30, 830.07,
+         22.10, 2177.07, 1524.07),
+        (786.79, 850.35, 875.06, 1138.85, 1122.18, 1161.59, 1274.39, 1248.43, 1345.53, 577.32,
+         51.15, 1336.10, 1136.54),
+    ),
     licence=_COPERNICUS_LICENCE,
     attribution=_COPERNICUS_ATTRIBUTION,
-)
+)  # fmt: skip
 S2_L2A: Final = Product(
     name="s2_l2a",
     title="Sentinel-2 L2A, surface reflectance",
@@ -284,9 +332,16 @@ S2_L2A: Final = Product(
     fill_meaning=_S2_FILL,
     valid_range=(0, 65535),
     radiometric_convention=_S2_CONVENTION,
+    published=_published(
+        ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B11", "B12"),
+        (752.40, 884.30, 1144.16, 1297.47, 1624.91, 2194.64, 2422.21, 2517.76, 2581.65, 2645.52,
+         2368.51, 1805.07),
+        (1108.03, 1155.15, 1183.63, 1368.11, 1370.27, 1355.55, 1416.51, 1474.79, 1439.31, 1582.28,
+         1455.52, 1343.48),
+    ),
     licence=_COPERNICUS_LICENCE,
     attribution=_COPERNICUS_ATTRIBUTION,
-)
+)  # fmt: skip
 S1_GRD: Final = Product(
     name="s1_grd",
     title="Sentinel-1 GRD, backscatter",
@@ -304,6 +359,7 @@ S1_GRD: Final = Product(
     fill_meaning="non-finite backscatter (border noise, outside the swath)",
     valid_range=(-10000, 5000),
     radiometric_convention="sigma nought, 10 log10, as Earth Engine's COPERNICUS/S1_GRD",
+    published=_published(("VV", "VH"), (-12.548, -20.192), (5.257, 5.912)),
     licence=_COPERNICUS_LICENCE,
     attribution=_COPERNICUS_ATTRIBUTION,
 )
@@ -360,32 +416,10 @@ def optical_twins(names: Iterable[str]) -> tuple[tuple[str, str], ...]:
     )
 
 
-# Means and standard deviations published with SSL4EO-S12 v1.0 (DN for S2, dB for S1; 50,000
-# patches; no +1000 offset). Source: the data set's repository; order of `published_bands`.
-_PUBLISHED: Final[dict[str, tuple[tuple[str, ...], tuple[float, ...], tuple[float, ...]]]] = {
-    "s2_l1c": (
-        ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B10", "B11", "B12"),
-        (1605.58, 1390.78, 1314.87, 1363.52, 1549.44, 2091.75, 2371.72, 2299.90, 2560.30, 830.07,
-         22.10, 2177.07, 1524.07),
-        (786.79, 850.35, 875.06, 1138.85, 1122.18, 1161.59, 1274.39, 1248.43, 1345.53, 577.32,
-         51.15, 1336.10, 1136.54),
-    ),
-    "s2_l2a": (
-        ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B11", "B12"),
-        (752.40, 884.30, 1144.16, 1297.47, 1624.91, 2194.64, 2422.21, 2517.76, 2581.65, 2645.52,
-         2368.51, 1805.07),
-        (1108.03, 1155.15, 1183.63, 1368.11, 1370.27, 1355.55, 1416.51, 1474.79, 1439.31, 1582.28,
-         1455.52, 1343.48),
-    ),
-    "s1_grd": (("VV", "VH"), (-12.548, -20.192), (5.257, 5.912)),
-}  # fmt: skip
-
-
 def published_statistics(product: str) -> dict[str, tuple[float, float]]:
     """Return band -> (mean, std) as published with SSL4EO-S12 v1.0; empty where none exist."""
-    if product not in _PUBLISHED:
-        return {}
-    return {band: (mean, std) for band, mean, std in zip(*_PUBLISHED[product], strict=True)}
+    found = PRODUCTS.get(product)
+    return {} if found is None else {s.band: (s.mean, s.std) for s in found.published}
 
 
 def parse_product_names(text: str) -> tuple[ProductName, ...]:

@@ -154,7 +154,7 @@ def prepare(settings: RunSettings, ranks: Processes) -> Run:
             index,
             settings.data.modality,
             pin=ranks.device.type == "cuda",
-            skip_unreadable=_skips_unreadable(settings.data),
+            skip_unreadable=skips_unreadable(settings.data),
         ),
         views=views,
         network=network,
@@ -162,7 +162,12 @@ def prepare(settings: RunSettings, ranks: Processes) -> Run:
     )
 
 
-def _skips_unreadable(data: DataSettings) -> bool:
+def skips_unreadable(data: DataSettings) -> bool:
+    """Tell whether patches that cannot be read are left out.
+
+    Raises:
+        ValueError: `data.unreadable` is no choice that there is.
+    """
     match data.unreadable:
         case "skip":
             return True

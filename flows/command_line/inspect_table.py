@@ -9,12 +9,13 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.cube.inspection import CubeFacts
+from storage_schema.status import StatusReason
 
 _STATUSES = ("complete", "no_acquisition", "rejected", "failed", "pending")
 
 
 def inspection_table(facts: CubeFacts) -> Group:
-    """Lay the facts out: the cube, its products, its labels, its licences."""
+    """Lay the facts out: the cube, its products, its labels, what reasons mean, its licences."""
     return Group(
         _cube(facts),
         _products(facts),
@@ -23,6 +24,11 @@ def inspection_table(facts: CubeFacts) -> Group:
             Padding(Text(f"{name}: {_enumerate(product.reasons)}"), (0, 1))
             for name, product in facts.products.items()
             if product.reasons
+        ),
+        *(
+            Padding(Text(f"{reason.name.lower().replace('_', ' ')}: {reason.meaning}"), (0, 1))
+            for reason in StatusReason
+            if any(reason.name.lower() in product.reasons for product in facts.products.values())
         ),
         *(
             Padding(Text(f"{name}: {product.licence}; {product.attribution}"), (0, 1))

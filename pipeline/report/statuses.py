@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.report.small_arrays import SmallArrays, code_name
 from storage_schema.land_cover import LabelStatus
-from storage_schema.status import PatchStatus, StatusReason
+from storage_schema.status import Coded, PatchStatus, StatusReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +25,12 @@ class StatusCount:
     @property
     def meaning(self) -> str:
         """What the reason says, or the status where there is none."""
-        for codes, name in ((StatusReason, self.reason), (PatchStatus, self.status)):
-            code = codes.__members__.get(name.upper())
-            if code not in (None, StatusReason.NONE):
-                return code.meaning
-        return ""  # A code of a later release has no meaning here.
+        code: Coded | None
+        if self.reason == "none":
+            code = PatchStatus.__members__.get(self.status.upper())
+        else:
+            code = StatusReason.__members__.get(self.reason.upper())
+        return "" if code is None else code.meaning  # A code of a later release has none here.
 
 
 def status_counts(arrays: SmallArrays, products: tuple[str, ...]) -> tuple[StatusCount, ...]:

@@ -15,7 +15,10 @@ import pytest
 import zarr
 
 from flows.command_line import run
+from pipeline.build.builder import build_cube
+from pipeline.cube.object_storage import ObjectStorage
 from tests.ssl4eo_s12_layout import write_layout
+from tests.synthetic import SyntheticSource, describe_cube, location_names
 
 SOFTCON = [sys.executable, "-m", "flows"]
 
@@ -80,6 +83,19 @@ def test_import_seal_audit_inspect_report_and_export(
     assert html.read_text().lstrip().lower().startswith("<!doctype html>")
     assert run(["export-labels", str(cube), "--json", str(tmp_path / "labels.json")]) == 0
     assert (tmp_path / "labels.json").read_bytes() == (published / "labels.json").read_bytes()
+
+
+def test_inspect_explains_the_reasons_that_it_counts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    products, out = ("s1_grd", "s2_l2a"), tmp_path / "cube.zarr"
+    source = SyntheticSource(products=products)
+    build_cube(ObjectStorage(out), describe_cube(6, products), location_names(6), lambda _: source)
+    assert run(["inspect", str(out)]) == 0
+    shown = capsys.readouterr().out
+    words = " ".join(shown.split())
+    assert "s2_l2a: 2 unreadable file unreadable file: a file is damaged" in words
+    assert max(len(line) for line in shown.splitlines()) <= 80
 
 
 def test_second_import_has_nothing_to_do(

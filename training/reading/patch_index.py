@@ -234,12 +234,8 @@ class BandStatistics:
 
 
 def band_order(product: ProductName) -> tuple[str, ...]:
-    """Return a product's bands in the order of the channels.
-
-    By wavelength, as published with SSL4EO-S12; a product without published statistics keeps the
-    order of its arrays.
-    """
-    return tuple(published_statistics(product)) or PRODUCTS[product].bands
+    """Return a product's bands in the order of the channels."""
+    return PRODUCTS[product].channels
 
 
 def read_statistics(settings: DataSettings) -> BandStatistics:

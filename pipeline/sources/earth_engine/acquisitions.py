@@ -252,7 +252,8 @@ def _plan_season(
     reasons: dict[ProductName, StatusReason] = {}
     for product in products:
         found: Candidate | None
-        match PRODUCTS[product].pairing:
+        pairing = PRODUCTS[product].pairing
+        match pairing:
             case Pairing.ANCHOR:
                 found, why = image, StatusReason.NONE
             case Pairing.NEAREST_IN_TIME:
@@ -261,6 +262,8 @@ def _plan_season(
                 found, why = _twin(listing, product, image), PRODUCTS[product].missing_reason
                 if found is not None and (product, image.id) in gone:
                     found, why = None, StatusReason.DISAPPEARED
+            case _:
+                raise unknown_choice("pairing", pairing, list(Pairing))
         if found is None:
             reasons[product] = why
         else:

@@ -16,6 +16,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from groundwork.errors import unknown_choice
 from pipeline.grids import Grid, from_lon_lat, patch_grid
 from pipeline.land_cover.lattices import Lattice
 from pipeline.land_cover.reproject import (
@@ -266,7 +267,8 @@ def _lattice(window: PixelWindow, step: int, shape: tuple[int, ...]) -> Lattice:
 
 def _to_grid(product: ProductName, bands: Sequence[Pixels], lattice: Lattice, grid: Grid) -> Pixels:
     on_grid = lattice == Lattice.of_grid(grid)
-    match PRODUCTS[product].role:
+    role = PRODUCTS[product].role
+    match role:
         case Role.LABELS:
             label = np.ascontiguousarray(bands[0])
             return label if on_grid else reproject_labels(label, lattice, grid)
@@ -281,6 +283,8 @@ def _to_grid(product: ProductName, bands: Sequence[Pixels], lattice: Lattice, gr
         case Role.OPTICAL:
             stacked = np.stack(bands)
             return stacked if on_grid else reproject_reflectance(stacked, lattice, grid)
+        case _:
+            raise unknown_choice("role", role, list(Role))
 
 
 def to_centi_db(backscatter_db: npt.NDArray[np.floating]) -> npt.NDArray[np.int16]:

@@ -256,6 +256,20 @@ def test_differing_acquisitions_are_kept_counted_and_listed() -> None:
     assert "ANOTHER" in section(text, "gallery")
 
 
+def test_every_reason_is_explained_by_its_own_meaning() -> None:
+    reasons = [reason for reason in StatusReason if reason is not StatusReason.NONE]
+    group = make_cube(("s1_grd",), num_locations=6, num_seasons=0)
+    places = [(index // 4, index % 4, 0) for index in range(len(reasons))]
+    for place, reason in zip(places, reasons, strict=True):
+        group["patch_status"][place] = PatchStatus.NO_ACQUISITION
+        group["status_reason"][place] = reason
+    words = Page(render_report(group, title="t", num_gallery=0)).words()
+    for reason in reasons:
+        name = reason.name.lower().replace("_", " ")
+        assert f"Sentinel-1 GRD no acquisition {name} 1 {reason.meaning}" in words
+    assert f"Sentinel-1 GRD pending 1 {PatchStatus.PENDING.meaning}" in words
+
+
 def test_statuses_are_counted_with_their_reasons() -> None:
     group = make_cube()
     group["patch_status"][0, 0, 2] = PatchStatus.REJECTED
