@@ -299,7 +299,7 @@ def test_a_loss_that_is_not_finite_names_step_and_terms(
         ({"loss": {"contrastive_weight": 0, "soft_weight": 0}}, 2, "nothing is learnt"),
         ({"device": "cuda"}, 2, "no GPU that PyTorch sees"),
         ({"preset": "huge"}, 2, "preset 'huge' is unknown; the presets are"),
-        ({"batch_size": 6, "optimiser": {"accumulate": 4}}, 2, "no multiple of"),
+        ({"batch_size": 6, "optimiser": {"accumulate": 4}}, 2, "not a multiple of"),
     ],
 )
 def test_wrong_settings_are_one_sentence(
