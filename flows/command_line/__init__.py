@@ -134,6 +134,8 @@ _EXTRA_OF_MODULE = {
     "timm": "train",
     "torch": "train",
     "earth_engine_emulator": "emulator",
+    "jinja2": "report",
+    "markupsafe": "report",
     "PIL": "report",
 }
 

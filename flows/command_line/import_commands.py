@@ -162,7 +162,7 @@ def _parse_products(text: str) -> tuple[ProductName, ...]:
 
 def _print_summary(cube: str, summary: BuildSummary) -> None:
     if not summary.built and not summary.failures:
-        stdout.print(f"{cube} is complete: nothing to do", markup=False)
+        stdout.print(f"{cube} is complete: nothing to do", markup=False, soft_wrap=True)
     else:
         stdout.print(
             f"{cube}: batches written now: {len(summary.built)}, in all: {summary.num_batches}",

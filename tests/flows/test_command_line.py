@@ -212,7 +212,7 @@ def test_missing_extra_is_a_sentence(
     cube: Path, monkeypatch: pytest.MonkeyPatch, complaint: Callable[[list[str]], tuple[int, str]]
 ) -> None:
     monkeypatch.setitem(sys.modules, "jinja2", None)
-    for name in [name for name in sys.modules if name.startswith("pipeline.report.page")]:
+    for name in [name for name in sys.modules if name.startswith(("pipeline.report.", "pages."))]:
         monkeypatch.delitem(sys.modules, name)
     code, said = complaint(["report", str(cube), "--out", "x.html"])
     assert code == 2

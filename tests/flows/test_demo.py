@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from flows.demo.figures import Scored, Series, interval_chart, line_chart, point_cloud
 
 from flows.command_line import run
 from flows.demo.cubes import patches_of_raster
@@ -97,16 +96,6 @@ def test_queries_show_every_class_rarest_first() -> None:
     assert dominant[chosen].tolist() == [6, 0, 4, 0, 4]
     assert len(set(chosen)) == 5
     assert len(choose_queries(np.asarray([1, 1]), 5)) == 2
-
-
-def test_figures_say_what_they_show_and_leave_out_what_is_no_number() -> None:
-    drawn = line_chart([Series("loss", "#000", [1, 2, 3], [2.0, float("nan"), 1.0])], "Loss")
-    assert "<title>Loss</title>" in drawn
-    assert "nan" not in drawn
-    rows = interval_chart([Scored("kNN <b>", "#000", 0.5, 0.4, 0.6)], "Probes")
-    assert "kNN &lt;b&gt;" in rows
-    cloud = point_cloud(np.zeros((2, 2)), ["#000", "#fff"], ["a", "b"], "Cloud")
-    assert cloud.count("<circle") == 2
 
 
 @pytest.mark.slow
